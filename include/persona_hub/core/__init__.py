@@ -1,0 +1,1 @@
+"""Pure Python on plain values: no Spark, no Airflow, no network."""

@@ -1,0 +1,1 @@
+"""Common Crawl: snapshots, file lists, readers of WET, WARC and ARC."""

@@ -1,0 +1,1 @@
+"""Messages in, completions out: one client for every OpenAI-compatible endpoint."""

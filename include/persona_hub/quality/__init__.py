@@ -1,0 +1,1 @@
+"""Gates: Great Expectations suites, derived from the tables' descriptions."""

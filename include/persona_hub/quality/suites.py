@@ -1,0 +1,56 @@
+"""Suites: what must hold for a slice before it is published.
+
+Of the rows, as their table describes them: no nulls, the key unique, ids and lengths as said. Of the slice as a
+whole (one row of figures): how much the rules refused, how many texts are distinct.
+"""
+
+from __future__ import annotations
+
+from great_expectations import ExpectationSuite
+from great_expectations import expectations as gxe
+from great_expectations.expectations.expectation import Expectation
+
+from persona_hub.settings import QualitySettings
+from persona_hub.tables.model import Table
+
+REJECTED_SHARE = "rejected_share"
+DISTINCT_SHARE = "distinct_share"
+
+
+def build_row_suite(table: Table) -> ExpectationSuite:
+    """Expectations of the rows of a slice, all critical."""
+    expectations: list[Expectation] = [gxe.ExpectTableColumnsToMatchSet(column_set=table.column_names, severity="critical")]
+    for column in table.columns:
+        if not column.nullable:
+            expectations.append(gxe.ExpectColumnValuesToNotBeNull(column=column.name, severity="critical"))
+        if column.pattern:
+            expectations.append(
+                gxe.ExpectColumnValuesToMatchRegex(column=column.name, regex=column.pattern, severity="critical")
+            )
+        if column.length:
+            low, high = column.length
+            expectations.append(
+                gxe.ExpectColumnValueLengthsToBeBetween(
+                    column=column.name, min_value=low, max_value=high, severity="critical"
+                )
+            )
+    if len(table.key) == 1:
+        expectations.append(gxe.ExpectColumnValuesToBeUnique(column=table.key[0], severity="critical"))
+    else:
+        expectations.append(gxe.ExpectCompoundColumnsToBeUnique(column_list=list(table.key), severity="critical"))
+    return ExpectationSuite(name=f"{table.name} rows", expectations=expectations)
+
+
+def build_slice_suite(table: Table, settings: QualitySettings) -> ExpectationSuite:
+    """Expectations of the slice's figures: a bad prompt or model shows here, in no single row."""
+    return ExpectationSuite(
+        name=f"{table.name} slice",
+        expectations=[
+            gxe.ExpectColumnMaxToBeBetween(
+                column=REJECTED_SHARE, max_value=settings.max_rejected_share, severity="critical"
+            ),
+            gxe.ExpectColumnMinToBeBetween(
+                column=DISTINCT_SHARE, min_value=settings.min_distinct_share, severity="critical"
+            ),
+        ],
+    )

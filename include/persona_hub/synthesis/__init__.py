@@ -1,0 +1,1 @@
+"""Persona to training data: the registry, and one module per data type."""

@@ -1,0 +1,21 @@
+"""Every table, described once; DDL, constraints, schemas, expectations and docs/tables.md are derived from here."""
+
+from __future__ import annotations
+
+from persona_hub.tables import bronze, gold, ops, silver
+from persona_hub.tables.model import Column, Table
+
+FIXED: tuple[Table, ...] = (
+    bronze.PAGES,
+    silver.QUESTIONS,
+    silver.COMPLETIONS,
+    silver.CANDIDATES,
+    silver.SURVIVORS,
+    silver.VECTORS,
+    silver.REMOVALS,
+    gold.PERSONAS,
+    ops.STAGE_COUNTS,
+    ops.PUBLICATIONS,
+)
+
+__all__ = ["FIXED", "Column", "Table"]

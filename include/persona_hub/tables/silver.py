@@ -1,0 +1,125 @@
+"""Silver: answers, candidates, and every row that was removed."""
+
+from __future__ import annotations
+
+from persona_hub.core.keys import PERSONA_PATTERN
+from persona_hub.tables.bronze import SLICE
+from persona_hub.tables.model import Column, Table
+
+PERSONA_ID = Column("persona_id", "STRING", "page id / p + number of the question", pattern=f"^{PERSONA_PATTERN}$")
+ORIGIN = (
+    Column("completion_key", "STRING", "The model call that wrote it: key of silver.completions", length=(64, 64)),
+    Column("prompt_id", "STRING", "File stem of the prompt"),
+    Column("prompt_hash", "STRING", "Hash of the prompt file"),
+    Column("model", "STRING", "Model that was asked"),
+)
+TEXT_HASH = Column("text_hash", "STRING", "128-bit BLAKE2b of the text", length=(32, 32))
+PERSONA = Column("persona", "STRING", "One or two sentences that say who", length=(4, 1000))
+
+QUESTIONS = Table(
+    "silver.questions",
+    "What was asked about which row: from a persona or sample to its answer, also where the answer was refused.",
+    (
+        SLICE,
+        Column("stage", "STRING", "Stage that asks"),
+        Column("data_type", "STRING", "Data type; empty for personas"),
+        Column("row_id", "STRING", "Persona or sample that the answer becomes, if it passes the rules"),
+        Column("source_id", "STRING", "Page or persona that the question is about"),
+        *ORIGIN,
+    ),
+    key=("row_id",),
+    cluster=("slice", "row_id"),
+    checks={"id_in_source": "startswith(row_id, source_id || '/')", "id_in_slice": "startswith(source_id, slice || '/')"},
+)
+
+COMPLETIONS = Table(
+    "silver.completions",
+    "The ledger: every answer that was paid for, once. What is in it is not asked again.",
+    (
+        Column("completion_key", "STRING", "SHA-256 of model, messages, parameters, schema and sample number"),
+        Column("slice", "STRING", "Slice that asked first"),
+        Column("stage", "STRING", "Stage that asked first"),
+        Column("model", "STRING", "Model that was asked"),
+        Column("answered_by", "STRING", "Model named in the answer", True),
+        Column("text", "STRING", "The raw answer; null for a failure", True),
+        Column("finish_reason", "STRING", "As the endpoint said it", True),
+        Column("prompt_tokens", "BIGINT", "As the endpoint counted; null if it did not say", True),
+        Column("cached_tokens", "BIGINT", "Prompt tokens from the endpoint's cache", True),
+        Column("completion_tokens", "BIGINT", "As the endpoint counted", True),
+        Column("money", "DOUBLE", "Price of the call; null where no price is known, never 0 for that", True),
+        Column("latency_s", "DOUBLE", "Seconds from the last send to the answer"),
+        Column("attempts", "BIGINT", "Sends that it took"),
+        Column("error_class", "STRING", "Class of a failure that a repeat would not cure", True),
+        Column("error", "STRING", "What the endpoint said of it", True),
+        Column("answered_at", "TIMESTAMP", "When the answer arrived"),
+    ),
+    key=("completion_key",),
+    cluster=("slice", "completion_key"),
+    checks={
+        "answer_or_error": "(text IS NULL) <> (error_class IS NULL)",
+        "money_known": "money IS NULL OR money >= 0",
+        "asked": "attempts >= 1",
+    },
+)
+
+CANDIDATES = Table(
+    "silver.persona_candidates",
+    "Personas as they were read from answers, rules passed, before deduplication.",
+    (SLICE, PERSONA_ID, Column("page_id", "STRING", "Page it came from"), PERSONA, TEXT_HASH, *ORIGIN),
+    key=("persona_id",),
+    cluster=("slice", "persona_id"),
+    checks={"id_in_page": "startswith(persona_id, page_id || '/')", "id_in_slice": "startswith(page_id, slice || '/')"},
+)
+
+SURVIVORS = Table(
+    "silver.persona_survivors",
+    "Candidates that both dedup steps kept, against the hub up to `hub_publication`; what publication starts from.",
+    (
+        *CANDIDATES.columns,
+        Column("publication", "BIGINT", "Number under which the row is published already; null for a new one", True),
+        Column("hub_publication", "BIGINT", "Newest publication of the hub that it was compared with; 0: an empty hub"),
+    ),
+    key=("persona_id",),
+    cluster=("slice", "persona_id"),
+    checks=CANDIDATES.checks,
+)
+
+VECTORS = Table(
+    "silver.persona_vectors",
+    "Embeddings of candidates that the word sets kept: computed once per text and model.",
+    (
+        SLICE,
+        Column("persona_id", "STRING", "Whose text it is"),
+        TEXT_HASH,
+        Column("embedding_model", "STRING", "sentence-transformers model"),
+        Column("vector", "ARRAY<FLOAT>", "Normalized to length 1"),
+    ),
+    key=("persona_id", "embedding_model"),
+    cluster=("slice", "persona_id"),
+    checks={"vector_present": "size(vector) > 0"},
+)
+
+REMOVALS = Table(
+    "silver.removals",
+    "Every row that a stage removed, with its reason: a threshold can change without asking a model again.",
+    (
+        SLICE,
+        Column("stage", "STRING", "Stage that removed it"),
+        Column("data_type", "STRING", "Data type of a sample; empty for pages and personas"),
+        Column("row_id", "STRING", "Page, persona or sample that is gone"),
+        Column("rule", "STRING", "Id of the rule: the reason that the funnel counts"),
+        Column("detail", "STRING", "What was seen"),
+        Column("text", "STRING", "The removed text; of a page nothing but its URL in `detail` stays", True),
+        Column("survivor_id", "STRING", "Row that stays in its place, for duplicates", True),
+        Column("similarity", "DOUBLE", "Jaccard or cosine to the survivor", True),
+        Column("threshold", "DOUBLE", "Threshold that it reached", True),
+        Column("method", "STRING", "How the pair was found and measured", True),
+        Column("run_id", "STRING", "Run that removed it"),
+    ),
+    key=("stage", "data_type", "row_id"),
+    cluster=("slice", "stage", "row_id"),
+    checks={
+        "survivor_has_similarity": "(survivor_id IS NULL) = (similarity IS NULL)",
+        "similar_enough": "similarity IS NULL OR similarity >= threshold",
+    },
+)

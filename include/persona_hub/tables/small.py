@@ -1,0 +1,59 @@
+"""Small tables without Spark: create, merge and read by delta-rs, whose commits are atomic across processes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+from deltalake import DeltaTable, Schema
+
+from persona_hub.tables.lease import hold_lease
+from persona_hub.tables.model import Table
+
+_ARROW = {
+    "STRING": pa.string(),
+    "BIGINT": pa.int64(),
+    "DOUBLE": pa.float64(),
+    "BOOLEAN": pa.bool_(),
+    "TIMESTAMP": pa.timestamp("us", tz="UTC"),
+    "ARRAY<FLOAT>": pa.list_(pa.float32()),
+    "MAP<STRING,BIGINT>": pa.map_(pa.string(), pa.int64()),
+}
+
+
+def arrow_schema(table: Table) -> pa.Schema:
+    """The table's columns for Arrow."""
+    return pa.schema([pa.field(c.name, _ARROW[c.type], c.nullable) for c in table.columns])
+
+
+def merge_rows(lake: str, table: Table, rows: list[dict[str, Any]]) -> None:
+    """Inserts rows, or replaces those with the same key: a repeat changes nothing. Takes the table's lease."""
+    if not rows:
+        return
+    if table.cluster:
+        raise ValueError(f"{table.name} is clustered: delta-rs does not write it")
+    schema = arrow_schema(table)
+    source = pa.Table.from_pylist(rows, schema=schema)
+    with hold_lease(lake, table.name):
+        if not DeltaTable.is_deltatable(table.path(lake)):
+            DeltaTable.create(
+                table.path(lake),
+                Schema.from_arrow(schema),
+                mode="ignore",
+                name=table.name,
+                description=table.doc,
+            ).alter.add_constraint(table.checks)
+        same = " AND ".join(f"t.{name} = s.{name}" for name in table.key)
+        merge = DeltaTable(table.path(lake)).merge(source, same, source_alias="s", target_alias="t")
+        merge.when_matched_update_all().when_not_matched_insert_all().execute()
+
+
+def read_rows(
+    lake: str, table: Table, *, filters: list[tuple[str, str, Any]] | None = None, version: int | None = None
+) -> list[dict[str, Any]]:
+    """All rows that pass `filters` ((column, operator, value), anded); none where the table does not exist yet."""
+    if not DeltaTable.is_deltatable(table.path(lake)):
+        return []
+    stored = DeltaTable(table.path(lake), version=version)
+    rows: list[dict[str, Any]] = stored.to_pyarrow_table(filters=filters).to_pylist(maps_as_pydicts="strict")
+    return rows

@@ -1,0 +1,1 @@
+"""Airflow-only code. It may import the pure part of the library, never pyspark."""

@@ -1,0 +1,18 @@
+"""The single Airflow plugin: what the scheduler, the API server and the DAG processor must know by name."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from airflow.plugins_manager import AirflowPlugin
+
+from persona_hub_airflow.mapper import SliceMapper
+from persona_hub_airflow.timetable import CrawlSliceTimetable
+
+
+class PersonaHubPlugin(AirflowPlugin):
+    """Restart every Airflow component after a change here: plugins are read once."""
+
+    name = "persona_hub"
+    timetables: ClassVar[list[type]] = [CrawlSliceTimetable]
+    partition_mappers: ClassVar[list[type]] = [SliceMapper]

@@ -1,0 +1,115 @@
+"""What stands in dags/: how many, how they are wired, and that parsing them stays light."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import DAG
+
+from persona_hub.synthesis import registry
+from persona_hub_airflow.mapper import SliceMapper
+from persona_hub_airflow.spark import PersonaHubSparkOperator
+from persona_hub_airflow.timetable import CrawlSliceTimetable
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAVY = ("pyspark", "delta", "pandas", "torch", "sentence_transformers", "great_expectations", "openai")
+
+
+@pytest.fixture(scope="module")
+def dags() -> dict[str, DAG]:
+    bag = DagBag(ROOT / "dags")
+    assert bag.import_errors == {}
+    return dict(bag.dags)
+
+
+def test_there_are_exactly_these(dags: dict[str, DAG]) -> None:
+    assert sorted(dags) == ["extract_personas", "synthesize_tasks"]
+
+
+def test_each_says_what_it_makes_and_how_to_triage(dags: dict[str, DAG]) -> None:
+    for dag in dags.values():
+        assert dag.doc_md and "Makes `gold." in dag.doc_md and "**When it fails**" in dag.doc_md
+
+
+def test_tasks_and_their_order(dags: dict[str, DAG]) -> None:
+    order = {name: {task.task_id: sorted(task.downstream_task_ids) for task in dag.tasks} for name, dag in dags.items()}
+    assert order["extract_personas"] == {
+        "ingest_pages": ["extract_candidates"],
+        "extract_candidates": ["deduplicate_personas"],
+        "deduplicate_personas": ["publish_personas"],
+        "publish_personas": ["report_personas"],
+        "report_personas": [],
+    }
+    assert order["synthesize_tasks"] == {
+        "make_samples.synthesize_samples": ["make_samples.publish_samples"],
+        "make_samples.publish_samples": ["make_samples.export_samples"],
+        "make_samples.export_samples": ["report_samples"],
+        "report_samples": [],
+    }
+
+
+def test_every_spark_task_has_its_job_its_pool_and_the_slice(dags: dict[str, DAG]) -> None:
+    tasks = [task for dag in dags.values() for task in dag.tasks if isinstance(task, PersonaHubSparkOperator)]
+    assert len(tasks) == 6
+    for task in tasks:
+        job = ROOT / "spark_jobs" / f"{task.task_id.rpartition('.')[2]}.py"
+        assert task.application == str(job) and job.is_file()
+        assert task.pool == "spark"
+        assert task.application_args[:4] == ["--slice", "{{ dag_run.partition_key }}", "--run", "{{ run_id }}"]
+    assert {task.task_id for task in tasks if task.uses_model} == {
+        "extract_candidates",
+        "make_samples.synthesize_samples",
+    }
+    others = {task.pool for dag in dags.values() for task in dag.tasks if task not in tasks}
+    assert others == {"default_pool"}
+
+
+def test_tasks_are_tried_again_after_the_set_delay(dags: dict[str, DAG]) -> None:
+    assert {(task.retries, task.retry_delay.total_seconds()) for dag in dags.values() for task in dag.tasks} == {
+        (2, 60.0)
+    }
+
+
+def test_slices_drive_one_and_the_asset_the_other(dags: dict[str, DAG]) -> None:
+    assert isinstance(dags["extract_personas"].timetable, CrawlSliceTimetable)
+    assert [asset.name for asset in dags["extract_personas"].get_task("publish_personas").outlets] == ["personas"]
+    follower = dags["synthesize_tasks"].timetable
+    assert isinstance(follower.default_partition_mapper, SliceMapper)
+    assert follower.asset_condition.name == "personas"
+
+
+def test_one_branch_per_data_type_and_the_report_does_not_decide(dags: dict[str, DAG]) -> None:
+    group = dags["synthesize_tasks"].task_group.children["make_samples"]
+    assert group._expand_input.value == {"data_type": list(registry.names())}
+    for dag, report in (("extract_personas", "report_personas"), ("synthesize_tasks", "report_samples")):
+        assert dags[dag].get_task(report).is_teardown
+        assert not dags[dag].get_task(report).on_failure_fail_dagrun
+
+
+def test_parsing_is_light() -> None:
+    """Each file after the other in a fresh interpreter; the library's heavy packages must stay out."""
+    code = f"""
+import json, sys, time
+from airflow.dag_processing.dagbag import DagBag
+found = []
+for name in ("extract_personas", "synthesize_tasks"):
+    start = time.perf_counter()
+    bag = DagBag({str(ROOT / "dags")!r} + "/" + name + ".py")
+    found.append([list(bag.dags), time.perf_counter() - start])
+print("RESULT" + json.dumps([found, sorted({{one.split(".")[0] for one in sys.modules}} & set({HEAVY!r}))]))
+"""
+    path = os.pathsep.join([str(ROOT / "include"), str(ROOT / "plugins")])
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=True
+    )
+    found, heavy = json.loads(done.stdout.partition("RESULT")[2])
+    for names, seconds in found:
+        print(f"{names}: parsed in {seconds:.2f} s")
+    assert [names for names, _ in found] == [["extract_personas"], ["synthesize_tasks"]]
+    assert heavy == []
