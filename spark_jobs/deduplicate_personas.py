@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+from pyspark.sql import functions as F
+
 from persona_hub.spark.dedup import STEPS, find_removals, make_removal_rows
 from persona_hub.spark.job import Job, run_job
 from persona_hub.spark.publish import stay_where_unchanged
@@ -11,7 +13,6 @@ from persona_hub.spark.tables import read_table, replace_rows
 from persona_hub.spark.vectors import embed_rows, read_vectors
 from persona_hub.tables.gold import PERSONAS
 from persona_hub.tables.silver import CANDIDATES, REMOVALS, SURVIVORS
-from pyspark.sql import functions as F
 
 
 def deduplicate_personas(job: Job) -> None:

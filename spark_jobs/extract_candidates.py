@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pyspark.sql import functions as F
+
 from persona_hub.core.keys import persona_id
 from persona_hub.personas.text_to_persona import build_request, load_persona_prompt, read_persona
 from persona_hub.spark.job import Job, run_job
@@ -9,7 +11,6 @@ from persona_hub.spark.questions import ask_about, count_rules, read_answers, sh
 from persona_hub.spark.tables import read_table, replace_rows
 from persona_hub.tables.bronze import PAGES
 from persona_hub.tables.silver import CANDIDATES, REMOVALS
-from pyspark.sql import functions as F
 
 STAGE = "extract_candidates"
 

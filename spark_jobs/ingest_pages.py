@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pyspark.sql import functions as F
+
 from persona_hub.crawl.calendar import plan_slice
 from persona_hub.spark.ingest import choose_pages, read_slice, sum_reports
 from persona_hub.spark.job import Job, run_job
@@ -9,7 +11,6 @@ from persona_hub.spark.questions import count_rules, shape_removals
 from persona_hub.spark.tables import replace_rows
 from persona_hub.tables.bronze import PAGES
 from persona_hub.tables.silver import REMOVALS
-from pyspark.sql import functions as F
 
 
 def ingest_pages(job: Job) -> None:

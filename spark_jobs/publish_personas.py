@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
 from persona_hub.quality.gate import check_slice, measure_slice
 from persona_hub.spark.dedup import find_removals, make_removal_rows
 from persona_hub.spark.job import Job, run_job
@@ -11,8 +14,6 @@ from persona_hub.spark.vectors import read_vectors
 from persona_hub.tables.bronze import PAGES
 from persona_hub.tables.gold import PERSONAS
 from persona_hub.tables.silver import QUESTIONS, REMOVALS, SURVIVORS
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 STAGE = "publish_personas"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pyspark.sql import functions as F
+
 from persona_hub.quality.gate import check_slice, measure_slice
 from persona_hub.spark.job import Job, run_job
 from persona_hub.spark.publish import publish_slice
@@ -10,7 +12,6 @@ from persona_hub.spark.tables import read_table, replace_rows
 from persona_hub.synthesis import registry
 from persona_hub.tables.gold import PERSONAS, task_table
 from persona_hub.tables.silver import REMOVALS
-from pyspark.sql import functions as F
 
 STAGE = "publish_samples"
 

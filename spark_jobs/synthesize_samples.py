@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pyspark.sql import functions as F
+
 from persona_hub.core.keys import sample_id
 from persona_hub.spark.job import Job, run_job
 from persona_hub.spark.questions import ask_about
 from persona_hub.spark.tables import read_table
 from persona_hub.synthesis import registry
 from persona_hub.tables.gold import PERSONAS
-from pyspark.sql import functions as F
 
 STAGE = "synthesize_samples"
 

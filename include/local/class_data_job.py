@@ -1,25 +1,57 @@
-"""What `class_data` runs to see which classes a job needs: a Delta table written, replaced, merged into and read."""
+"""What `class_data` runs to see which classes a job needs: each kind of step that the jobs take, over a few rows."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-from delta.tables import DeltaTable
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from persona_hub.core.keys import page_id, persona_id
+from persona_hub.spark.questions import mark_copies
+from persona_hub.spark.rows import map_rows
+from persona_hub.spark.tables import append_new, ensure_table, merge_slice, read_table, replace_rows
+from persona_hub.spark.words import find_word_pairs
+from persona_hub.tables.gold import PERSONAS
+from persona_hub.tables.silver import CANDIDATES, QUESTIONS, REMOVALS
+
+SLICE = "CLASS-DATA/00001"
+SCHEMA = PERSONAS.schema + ", stage STRING, data_type STRING, row_id STRING, source_id STRING, text STRING, rule STRING"
+
+
+def make_rows(rows: Iterator[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+    for row in rows:
+        page = page_id(SLICE, 0, row["id"])
+        yield dict.fromkeys(PERSONAS.column_names, "x" * 32) | {
+            "slice": SLICE, "persona_id": persona_id(page, 0), "page_id": page, "parent_id": None, "relation": None,
+            "hop": 0, "publication": 1, "completion_key": "0" * 64, "text_hash": f"{row['id'] // 2:032}",
+            "stage": "a", "data_type": "", "row_id": persona_id(page, 0), "source_id": page, "rule": None,
+            "text": f"A person who reads page {row['id'] // 2}",
+        }  # fmt: skip
+
+
+def run_steps(spark: SparkSession, lake: str) -> int:
+    rows = map_rows(spark.range(40).repartition(2), make_rows, SCHEMA).localCheckpoint()
+    for _ in range(2):  # the second time there is something to replace
+        replace_rows(rows, lake, CANDIDATES, slice=SLICE)
+        replace_rows(rows, lake, QUESTIONS, slice=SLICE, stage="a", data_type="")
+        append_new(spark.createDataFrame(rows.limit(3).collect(), SCHEMA), lake, QUESTIONS)
+        ensure_table(spark, lake, PERSONAS)
+        merge_slice(rows, lake, PERSONAS, SLICE)
+        replace_rows(spark.createDataFrame([], REMOVALS.schema), lake, REMOVALS, slice=SLICE, stage=("a", "b"))
+    pairs = find_word_pairs(rows, rows.where("hop > 0"), 0.9).localCheckpoint()
+    marked = mark_copies(rows.withColumn("detail", F.lit(None).cast("STRING"))).localCheckpoint()
+    stored = read_table(spark, lake, PERSONAS, slice=SLICE)
+    asked = read_table(spark, lake, QUESTIONS, slice=SLICE).join(stored, on="completion_key", how="left_anti").count()
+    copies = {row["rule"]: row["count"] for row in marked.groupBy("rule").count().collect()}.get("copy", 0)
+    return pairs.count() + copies + stored.count() + asked
+
+
 if __name__ == "__main__":
-    table = sys.argv[1]
-    spark = SparkSession.builder.getOrCreate()
-    rows = spark.range(100).select(
-        F.col("id"), (F.col("id") % 2).cast("string").alias("slice"), F.concat(F.lit("row "), F.col("id")).alias("text")
-    )
-    rows.write.format("delta").mode("overwrite").save(table)
-    rows.where("slice = '1'").write.format("delta").mode("overwrite").option("replaceWhere", "slice = '1'").save(table)
-    merge = DeltaTable.forPath(spark, table).alias("old").merge(rows.alias("new"), "old.id = new.id")
-    merge.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
-    counts = spark.read.format("delta").load(table).groupBy("slice").count().orderBy("slice").collect()
-    upper = rows.mapInPandas(lambda frames: frames, rows.schema).count()
-    spark.stop()
-    if [row["count"] for row in counts] != [50, 50] or upper != 100:
-        sys.exit(f"Spark and Delta do not work together here: {counts}, {upper}")
+    session = SparkSession.builder.getOrCreate()
+    counted = run_steps(session, sys.argv[1])
+    session.stop()
+    if counted != 20 + 20 + 40:
+        sys.exit(f"Spark and Delta do not work together here: {counted}")

@@ -80,6 +80,7 @@ class Home:
             "PYTHONPATH": os.pathsep.join(python_path),
             "PYTHONUNBUFFERED": "1",
             "HF_HUB_OFFLINE": "1",
+            "SPARK_LOCAL_IP": "127.0.0.1",
             "AIRFLOW_HOME": str(self.airflow),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__DAGS_FOLDER": str(CHECKOUT / "dags"),

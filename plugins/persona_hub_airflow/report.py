@@ -10,7 +10,7 @@ from persona_hub.settings import load_settings
 
 log = logging.getLogger(__name__)
 
-SLICE_ARGS = ["--slice", "{{ dag_run.partition_key }}", "--run", "{{ run_id }}"]
+SLICE_ARGS = ["--slice", "{{ dag_run.partition_key }}", "--run", "{{ run_id }}", "--attempt", "{{ ti.try_number }}"]
 
 
 def log_funnel() -> None:

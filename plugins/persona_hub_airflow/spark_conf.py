@@ -18,7 +18,9 @@ def driver_conf(settings: Settings) -> dict[str, str]:
         # A slice is small: the 200 and 50 partitions that come with Spark and Delta cost more than the rows.
         "spark.sql.shuffle.partitions": "2",
         "spark.databricks.delta.snapshotPartitions": "1",
+        "spark.sql.session.timeZone": "UTC",
         "spark.ui.enabled": "false",
+        "spark.log.level": "WARN",
         "spark.driver.memory": "1g",
         "spark.driver.extraJavaOptions": _java_options(settings),
         "spark.pyspark.python": sys.executable,

@@ -37,7 +37,9 @@ def test_count_words(text, words):
     assert count_words(text) == pytest.approx(words)
 
 
-@pytest.mark.parametrize(("text", "ends"), [('He said "no."', True), ("完了。", True), ("and then", False), ("(yes!)", True)])
+@pytest.mark.parametrize(
+    ("text", "ends"), [('He said "no."', True), ("完了。", True), ("and then", False), ("(yes!)", True)]
+)
 def test_ends_sentence(text, ends):
     assert ends_sentence(text) is ends
 
@@ -46,6 +48,13 @@ def test_a_line_four_times_is_a_loop():
     line = "The gardener waters his plants daily. "
     assert not repeats_itself("One tall tree stands there. " + line)
     assert repeats_itself(line * 4)
+
+
+def test_a_long_sentence_three_times_is_a_loop():
+    line = "She is a skilled gardener and works to bring back the beauty of the garden. "
+    start = "Lady of the Desert raises squash from seed in a cold northern climate, far away from all the other towns. "
+    assert not repeats_itself(start + line)
+    assert repeats_itself(start + line * 3)
 
 
 def test_echoes():

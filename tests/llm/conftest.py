@@ -34,7 +34,11 @@ def write_chat(text: str | None = "Hello.", finish_reason: str = "stop", **messa
             "created": 1,
             "model": "served-model",
             "choices": [
-                {"index": 0, "finish_reason": finish_reason, "message": {"role": "assistant", "content": text, **message}}
+                {
+                    "index": 0,
+                    "finish_reason": finish_reason,
+                    "message": {"role": "assistant", "content": text, **message},
+                }
             ],
             "usage": {
                 "prompt_tokens": 11,

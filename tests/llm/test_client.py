@@ -13,7 +13,9 @@ from persona_hub.llm.pricing import compute_cost
 from persona_hub.llm.requests import Completion, Request
 from persona_hub.settings import LlmSettings
 
-REQUEST = Request("m", [{"role": "user", "content": "Hi"}], {"temperature": 0, "stop": ["."]}, {"type": "object"}, sample=2)
+REQUEST = Request(
+    "m", [{"role": "user", "content": "Hi"}], {"temperature": 0, "stop": ["."]}, {"type": "object"}, sample=2
+)
 
 
 def ask(settings: LlmSettings, request: Request = REQUEST) -> Completion:

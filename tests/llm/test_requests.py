@@ -6,7 +6,9 @@ import pytest
 
 from persona_hub.llm.requests import Request
 
-BASE = Request("m", [{"role": "user", "content": "Hi \ud83d"}], {"temperature": 0, "stop": ["."]}, {"type": "object"}, 1)
+BASE = Request(
+    "m", [{"role": "user", "content": "Hi \ud83d"}], {"temperature": 0, "stop": ["."]}, {"type": "object"}, 1
+)
 
 
 def test_key_survives_json():

@@ -105,7 +105,15 @@ def test_hash_follows_the_bytes():
 
 @pytest.mark.parametrize(
     "hostile",
-    ["a</text>b", "a< / TEXT >b", "a</te<text>xt>b", "a</te\u200bxt>b", '<text class="x">', "<<text>text>", "<</text>/text>"],
+    [
+        "a</text>b",
+        "a< / TEXT >b",
+        "a</te<text>xt>b",
+        "a</te\u200bxt>b",
+        '<text class="x">',
+        "<<text>text>",
+        "<</text>/text>",
+    ],
 )
 def test_fence_cannot_be_closed_from_inside(hostile):
     inner = fence(hostile).removeprefix("<text>\n").removesuffix("\n</text>")

@@ -33,7 +33,9 @@ def test_judges(judge, text, rule):
 
 
 def test_refuses_its_own_example_and_what_was_cut(judge):
-    example = "A lighthouse tower is 24 meters tall. The keeper paints 3 meters of it each day, but every Sunday it rains."
+    example = (
+        "A lighthouse tower is 24 meters tall. The keeper paints 3 meters of it each day, but every Sunday it rains."
+    )
     assert judge(MATH, example) == "echo"
     assert judge(MATH, GOOD + " If she then", "length") == "cut"
 

@@ -6,7 +6,10 @@ import pytest
 
 from persona_hub.synthesis.npc import NPC
 
-GOOD = {"name": "Mara Crumb", "description": "Mara bakes kelp bread on a moored barge and trades loaves for lamp oil each morning."}
+GOOD = {
+    "name": "Mara Crumb",
+    "description": "Mara bakes kelp bread on a moored barge and trades loaves for lamp oil each morning.",
+}
 
 
 def test_payload_is_canonical():

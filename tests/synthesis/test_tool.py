@@ -41,6 +41,7 @@ def test_list_of_arguments_says_the_same_as_a_schema():
         ({"name": None}, "no_name"),
         ({"name": "Flour Price Interface"}, "bad_name"),
         ({"description": "Flour"}, "too_short"),
+        ({"description": "A baker who sells sourdough at weekend markets."}, "echo"),
         ({"parameters": None}, "no_parameters"),
         ({"parameters": []}, "bad_parameters"),
         ({"parameters": "place - the town"}, "bad_parameters"),

@@ -12,7 +12,9 @@ from persona_hub.core.pii import find_pii
 from persona_hub.core.verdict import Rejection
 
 # Scripts written without spaces: a character there is worth about six tenths of a word.
-_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+_UNSPACED = re.compile(
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
 _WORD = re.compile(r"\w+(?:['’]\w+)?")
 _SENTENCE_END = re.compile(r"[.!?…。！？｡।؟]['\"”’»」』)\]*_`}]*$")
 _FENCED = re.compile(r"```(?:json)?\s*(\{.*\})\s*```", re.DOTALL | re.IGNORECASE)
@@ -45,8 +47,9 @@ def ends_sentence(text: str) -> bool:
 def repeats_itself(text: str) -> bool:
     """Whether the text runs in circles, as small models do.
 
-    Half of its four-word runs are repeats (Gopher, arXiv 2112.11446, table A1, measures the like), or one line of
-    five words and more stands there four times. Texts under 16 words are left alone.
+    Half of its four-word runs are repeats (Gopher, arXiv 2112.11446, table A1, measures the like), or one line or
+    sentence of five words and more stands there four times, of ten words and more three times. Texts under
+    16 words are left alone.
     """
     words = split_words(text)
     if len(words) >= 16:
@@ -54,7 +57,7 @@ def repeats_itself(text: str) -> bool:
         if sum(count - 1 for count in runs.values()) >= 0.5 * runs.total():
             return True
     lines = Counter(line.strip().lower() for line in re.split(r"\n+|(?<=[.!?])\s+", text) if len(line.split()) >= 5)
-    return any(count >= 4 for count in lines.values())
+    return any(count >= (3 if len(line.split()) >= 10 else 4) for line, count in lines.items())
 
 
 def echoes(text: str, sources: Iterable[str], run: int = 5) -> bool:
@@ -109,6 +112,7 @@ def parse_object(text: str) -> dict[str, Any] | Rejection:
         return Rejection("unparsable", f"no JSON object: {text.strip()[:80]}")
     try:
         decoder = json.JSONDecoder(object_pairs_hook=_take_pairs, parse_constant=_refuse_constant)
+        value: dict[str, Any]
         value, _ = decoder.raw_decode(fenced.group(1) if fenced else text[start:])
     except (ValueError, RecursionError) as error:
         return Rejection("unparsable", f"no JSON object: {str(error)[:80]}")

@@ -13,12 +13,13 @@ import asyncio
 import json
 import random
 import time
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
-from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI
+import httpx2
+from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI, DefaultAsyncHttpxClient
 
 from persona_hub.errors import ModelMisconfigured, ModelUnavailable
 from persona_hub.llm.replies import Incomplete, read_reply
@@ -56,10 +57,9 @@ class ModelClient:
             api_key=self._secret or "none",
             max_retries=0,
             timeout=settings.timeout_s,
-            http_client=httpx.AsyncClient(
-                limits=httpx.Limits(max_connections=settings.window, max_keepalive_connections=settings.window),
+            http_client=DefaultAsyncHttpxClient(
+                limits=httpx2.Limits(max_connections=settings.window, max_keepalive_connections=settings.window),
                 timeout=settings.timeout_s,
-                follow_redirects=True,
             ),
         )
 
@@ -185,7 +185,7 @@ def _backoff(attempt: int) -> float:
     return float(min(MAX_BACKOFF_S, BACKOFF_S * 2 ** (attempt - 1)))
 
 
-def _read_retry_after(headers: httpx.Headers) -> float:
+def _read_retry_after(headers: Mapping[str, str]) -> float:
     """Seconds from Retry-After, in seconds or as a date (RFC 9110, 10.2.3); 0 where it says nothing readable."""
     value = headers.get("retry-after", "")
     try:

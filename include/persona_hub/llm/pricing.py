@@ -11,8 +11,9 @@ def compute_cost(completion: Completion, settings: LlmSettings) -> float | None:
 
     Cached prompt tokens count in full: an upper bound where the provider gives a discount for them.
     """
-    tokens = (completion.prompt_tokens, completion.completion_tokens)
-    prices = (settings.price_input, settings.price_output)
-    if None in tokens or None in prices:
+    if completion.prompt_tokens is None or completion.completion_tokens is None:
         return None
-    return sum(count * price for count, price in zip(tokens, prices, strict=True)) / 1_000_000  # type: ignore[operator]
+    if settings.price_input is None or settings.price_output is None:
+        return None
+    price = completion.prompt_tokens * settings.price_input + completion.completion_tokens * settings.price_output
+    return price / 1_000_000

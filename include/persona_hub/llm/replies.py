@@ -64,7 +64,9 @@ def _take_count(value: Any) -> int | None:
 
 
 def _name_kind(value: Any) -> str:
-    return {list: "list", str: "text", dict: "object"}.get(type(value), "value")
+    return next(
+        (name for kind, name in ((list, "list"), (str, "text"), (dict, "object")) if isinstance(value, kind)), "value"
+    )
 
 
 def _misfit(address: str, found: str) -> ModelMisconfigured:

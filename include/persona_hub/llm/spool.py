@@ -22,7 +22,13 @@ from persona_hub.settings import LlmSettings
 
 
 def spool_folder(lake: str, slice_key: str, stage: str, data_type: str = "") -> Path:
-    return Path(lake) / "silver" / "_spool" / slice_key.replace("/", "_") / (stage + (f"-{data_type}" if data_type else ""))
+    return (
+        Path(lake)
+        / "silver"
+        / "_spool"
+        / slice_key.replace("/", "_")
+        / (stage + (f"-{data_type}" if data_type else ""))
+    )
 
 
 class SpoolWriter:

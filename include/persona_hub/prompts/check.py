@@ -94,7 +94,8 @@ def _check_demonstrations(file: str, shown: Any, fields: set[str]) -> None:
     for number, turn in enumerate(shown, 1):
         if set(turn) != wanted or not all(isinstance(value, str) and value.strip() for value in turn.values()):
             raise PromptError(
-                f"{file}: demonstration {number} has the keys {_list(turn)}", wanted=f"a text under each of {_list(wanted)}"
+                f"{file}: demonstration {number} has the keys {_list(turn)}",
+                wanted=f"a text under each of {_list(wanted)}",
             )
 
 

@@ -8,7 +8,8 @@ _INVISIBLE = "[\\s\u00ad\u200b-\u200f\u2060-\u2064\ufeff]*"
 _MARKER = re.compile("<" + _INVISIBLE + "/?" + _INVISIBLE + _INVISIBLE.join("text") + "[^<>]{0,40}>", re.IGNORECASE)
 # Servers tokenize a chat with its control tokens, so these in a page would end our turn and begin another.
 _CONTROL = re.compile(
-    r"<\||\|>|<｜|｜>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<[be]os>|</?(?:im|turn)_(?:start|end)>", re.IGNORECASE
+    r"<\||\|>|<｜|｜>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<[be]os>|</?(?:im|turn)_(?:start|end)>",
+    re.IGNORECASE,
 )
 
 

@@ -48,7 +48,7 @@ def check_slice(rows: DataFrame, figures: SliceFigures, table: Table, slice_key:
     """
     folder = Path(settings.reports) / slice_key / table.name
     context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
+    context.variables.progress_bars = {"globally": False}
     context.add_data_docs_site("local", _describe_site(folder))
     results = [
         _validate_rows(context, rows, table),

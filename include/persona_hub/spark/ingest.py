@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 
 from persona_hub.core.filters import check_page, cut_text
 from persona_hub.core.keys import page_id, text_hash
+from persona_hub.core.text import normalize_whitespace
 from persona_hub.crawl.calendar import SlicePlan
 from persona_hub.crawl.files import open_file
 from persona_hub.crawl.records import Page, ReadReport, read_pages
@@ -93,7 +94,7 @@ def _read_file(
 def _judge_page(
     slice_key: str, base: str, ordinal: int, path: str, page: Page, settings: CrawlSettings
 ) -> dict[str, Any]:
-    text, truncated = cut_text(page.text, settings.max_chars)
+    text, truncated = cut_text(normalize_whitespace(page.text), settings.max_chars)
     refusal = check_page(text, settings.min_chars)
     return {
         "slice": slice_key,

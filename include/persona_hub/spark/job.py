@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -93,10 +94,12 @@ def run_job(main: Callable[[Job], None], argv: list[str] | None = None) -> None:
     arguments = _parse_arguments(argv)
     name = os.path.splitext(os.path.basename(sys.argv[0]))[0]
     signal.signal(signal.SIGTERM, _exit_on_signal)
+    threading.Thread(target=_die_with_parent, args=(os.getppid(),), name="orphan watch", daemon=True).start()
     try:
         settings = load_settings()
         logging.basicConfig(level=settings.log_level, format="%(asctime)s %(name)s: %(message)s", stream=sys.stdout)
-        logging.getLogger("py4j").setLevel(logging.WARNING)
+        for chatty in ("py4j", "great_expectations", "sentence_transformers", "httpx2", "httpx"):
+            logging.getLogger(chatty).setLevel(logging.WARNING)
         parse_slice_key(arguments.slice)
         if arguments.type:
             registry.get(arguments.type)
@@ -128,6 +131,13 @@ def _parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--attempt", type=int, default=1, help="Airflow's try number")
     parser.add_argument("--type", default="", help="data type, for jobs of one")
     return parser.parse_args(argv)
+
+
+def _die_with_parent(parent: int) -> None:
+    """A driver whose JVM was killed would go on here, holding leases, until it next calls into it."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _exit_on_signal(number: int, frame: FrameType | None) -> None:

@@ -84,9 +84,15 @@ class DataType:
 
 
 def _shares_part(text: str, shown: Sequence[str]) -> bool:
-    """Whether an object has a text of the prompt's example as one of its own parts: its name, its description."""
+    """Whether an object has the persona, or a text of the prompt's example, as one of its own parts."""
     if not text.startswith("{") or isinstance(parts := parse_object(text), Rejection):
         return False
-    examples = [example for answer in shown if answer.startswith("{") and isinstance(example := parse_object(answer), dict)]
-    texts = {value.strip().lower() for value in parts.values() if isinstance(value, str)}
-    return any(value.lower() in texts for example in examples for value in example.values() if isinstance(value, str))
+    examples = [
+        example for answer in shown if answer.startswith("{") and isinstance(example := parse_object(answer), dict)
+    ]
+    known = {_fold(value) for example in examples for value in example.values()} | {_fold(value) for value in shown}
+    return any(_fold(value) in known for value in parts.values() if isinstance(value, str) and value.strip())
+
+
+def _fold(value: object) -> str:
+    return str(value).strip().rstrip(".").lower()
