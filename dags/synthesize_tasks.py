@@ -13,7 +13,7 @@ clear its tasks (the map index shows the type's name). Samples that are there al
 | --- | --- | --- |
 | any | `There is no connection …` | create it with the command in the log, clear the task |
 | `synthesize_samples` | the endpoint's answer: down, wrong key, wrong model | mend `persona_hub_llm`, clear the task; answers that arrived are kept |
-| `publish_samples` | the expectation that failed, what was seen, the Data Docs | nothing of this type was published: better prompt or model, and clear the type |
+| `synthesize_samples` | the expectation that failed, what was seen, the Data Docs | nothing of this type was published: better prompt or model, and clear the type |
 | `export_samples` | disk, rights of the export folder | mend, clear the task |
 
 `report_samples` runs in any case and logs the funnel of all types.
@@ -67,7 +67,6 @@ with DAG(
 
         chain(
             run_job("synthesize_samples", uses_model=True),
-            run_job("publish_samples"),
             export_samples(data_type=data_type),
         )
 

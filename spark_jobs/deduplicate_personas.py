@@ -21,7 +21,7 @@ def deduplicate_personas(job: Job) -> None:
     with job.stage(STEPS[0]) as words, job.stage(STEPS[1]) as embeddings:
         rows = candidates.select(F.col("persona_id").alias("row_id"), F.col("persona").alias("text"), "text_hash")
         own = hub.where(F.col("slice") == job.slice)
-        new = embed_rows(job, stay_where_unchanged(rows, own, "persona_id"))
+        new = embed_rows(job, stay_where_unchanged(rows, own, "persona_id"), own)
         others = hub.where(F.col("slice") != job.slice)
         removals = find_removals(new, read_vectors(job, others), job.settings.dedup)
         gone = Counter(removal.step for removal in removals)

@@ -32,7 +32,7 @@ def describe_connections(model_url: str) -> tuple[dict[str, Any], ...]:
             "conn_type": "generic",
             "host": model_url,
             "password": "embedded",
-            "extra": json.dumps({"model": "smollm2-135m-instruct", "prompt_variant": "small"}),
+            "extra": json.dumps({"model": "smollm2-135m-instruct", "prompt_variant": "small", "input_chars": 500}),
             "description": EMBEDDED,
         },
     )

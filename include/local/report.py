@@ -9,9 +9,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from deltalake.exceptions import TableNotFoundError
 
 from local.home import find_home
 from persona_hub.settings import load_settings
+from persona_hub.tables.counts import latest_counts
 
 Row = dict[str, Any]
 # What a person wants to read of each stage's output; stages that are not named here are shown by their own name.
@@ -50,7 +50,7 @@ class SliceReport:
 
 def read_report(lake: str | Path, slice_key: str) -> SliceReport:
     """Reads what the lake holds of a slice; a table that is not there yet counts as empty."""
-    stages = _take_newest(read_rows(lake, "ops/stage_counts", slice_key))
+    stages = latest_counts(read_rows(lake, "ops/stage_counts", slice_key), slice_key)
     types = sorted({row["data_type"] for row in stages if row["data_type"]})
     return SliceReport(
         slice_key,
@@ -101,7 +101,7 @@ def clean_line(text: str | None, width: int = TEXT_WIDTH) -> str:
 def _render_funnel(stages: Sequence[Row]) -> list[str]:
     if not stages:
         return ["Funnel: no stage has counted anything of this slice."]
-    lines = ["Funnel"]
+    lines = ["Funnel", f"  {'records read':<20} {stages[0]['rows_in'] or 0:>6}"]
     for row in stages:
         removed = ", ".join(f"{rule} {count}" for rule, count in _sort_counts(row["removed"] or {}))
         name = PRODUCTS.get(row["stage"], row["stage"])
@@ -143,19 +143,12 @@ def _render_cost(stages: Sequence[Row]) -> list[str]:
     calls, prompt, completion = (
         sum(row[name] or 0 for row in stages) for name in ("calls", "prompt_tokens", "completion_tokens")
     )
-    prices = [row["money"] for row in stages if row["money"] is not None]
-    money = f"{sum(prices):.4f} at the prices that are set" if prices else "no price is set"
+    paid = [row for row in stages if row["calls"]]
+    unpriced = sum(row["calls"] for row in paid if row["money"] is None)
+    money = f"{sum(row['money'] or 0 for row in paid):.4f}" + (f", {unpriced} calls without a price" if unpriced else "")
+    if paid and unpriced == calls:
+        money = "no price is set"
     return [f"Spent: {calls} calls, {prompt} prompt and {completion} completion tokens; money: {money}"]
-
-
-def _take_newest(rows: Iterable[Row]) -> list[Row]:
-    newest: dict[tuple[str, str | None], Row] = {}
-    ordered = sorted(rows, key=lambda row: (row["started_at"] or datetime.min, row["run_id"] or ""))
-    for row in ordered:
-        key = (row["stage"], row["data_type"])
-        newest.pop(key, None)
-        newest[key] = row
-    return list(newest.values())
 
 
 def _sort_counts(counts: Any) -> list[tuple[str, int]]:

@@ -24,7 +24,12 @@ from __future__ import annotations
 
 
 class HubError(Exception):
-    """Base of all; `found`, `wanted` and `cure` are kept for those who render it elsewhere."""
+    """Base of all; `found`, `wanted` and `cure` are kept for those who render it elsewhere.
+
+    `retry_helps` is false where only a person's act cures it: Airflow then does not try again.
+    """
+
+    retry_helps = True
 
     def __init__(self, found: str, *, wanted: str = "", cure: str = "") -> None:
         self.found, self.wanted, self.cure = found, wanted, cure
@@ -47,6 +52,8 @@ def _rebuild(kind: type[HubError], found: str, wanted: str, cure: str) -> HubErr
 class SettingsError(HubError):
     """A setting is unknown, missing or out of range."""
 
+    retry_helps = False
+
 
 class CrawlError(HubError):
     """The crawl's side."""
@@ -59,17 +66,25 @@ class SourceError(CrawlError):
 class UnreadableFile(CrawlError):
     """A crawl file is no WARC, or breaks before its first record."""
 
+    retry_helps = False
+
 
 class UnknownSlice(CrawlError):
     """A partition key that the calendar does not hold."""
+
+    retry_helps = False
 
 
 class RegistryError(HubError):
     """A name registered twice, or asked for and not there."""
 
+    retry_helps = False
+
 
 class PromptError(HubError):
     """A template that cannot be rendered."""
+
+    retry_helps = False
 
 
 class ModelError(HubError):
@@ -83,6 +98,8 @@ class ModelUnavailable(ModelError):
 class ModelMisconfigured(ModelError):
     """Wrong key, unknown model, no OpenAI-compatible API there: a person must act."""
 
+    retry_helps = False
+
 
 class LakeError(HubError):
     """The tables' side."""
@@ -90,6 +107,8 @@ class LakeError(HubError):
 
 class TableMismatch(LakeError):
     """A stored table differs from its description."""
+
+    retry_helps = False
 
 
 class LeaseHeld(LakeError):
@@ -102,3 +121,5 @@ class LeaseLost(LakeError):
 
 class GateFailed(HubError):
     """A critical expectation failed: nothing was published."""
+
+    retry_helps = False

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from persona_hub.errors import SettingsError
 
@@ -45,7 +44,7 @@ class LlmSettings(_Group):
     window: int = Field(4, ge=1, description="calls in flight per Spark partition")
     timeout_s: float = Field(120.0, gt=0, description="seconds for one call, longest answer included")
     max_attempts: int = Field(4, ge=1, description="tries of one call for what a retry may cure")
-    input_chars: int = Field(1_500, ge=100, description="characters of a page that are shown to the model")
+    input_chars: int = Field(1_500, ge=100, description="characters of a page that are shown to the model (Han, kana and Thai count fourfold)")
     price_input: float | None = Field(None, ge=0, description="money per million prompt tokens; unset: unknown, never 0")
     price_output: float | None = Field(None, ge=0, description="money per million completion tokens")
 
@@ -68,6 +67,7 @@ class QualitySettings(_Group):
     """Where the gates stand."""
 
     max_rejected_share: Share = Field(0.95, description="share of a slice's answers refused by rules, above which nothing is published")
+    min_answers: int = Field(20, ge=1, description="answers in a slice below which the two shares are told, but stop nothing")
     min_distinct_share: Share = Field(0.5, description="distinct texts among published rows, below which nothing is published")
 
 
@@ -77,10 +77,8 @@ class SynthesisSettings(_Group):
     personas_per_type: int | None = Field(None, ge=1, description="personas of the slice given to each data type, by hash; all if unset")
 
 
-class Settings(BaseSettings):
+class Settings(_Group):
     """Everything that can be set, with its default for one machine."""
-
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid")
 
     home: Path = Field(Path(".hub"), description="folder of everything that the platform makes on one machine")
     lake: str = Field("", description="root of the Delta tables; home/lake if unset")
@@ -88,7 +86,7 @@ class Settings(BaseSettings):
     reports: str = Field("", description="root of Data Docs; home/reports if unset")
     calendar: str = Field("", description="folder of the crawl calendar; home/calendar if unset")
     retry_delay_s: float = Field(60.0, ge=0, description="seconds before Airflow tries a failed task again")
-    log_level: Literal["DEBUG", "INFO", "WARNING"] = "INFO"
+    log_level: Literal["DEBUG", "INFO", "WARNING"] = Field("INFO", description="of the jobs' own lines in the task logs")
     crawl: CrawlSettings = CrawlSettings()
     llm: LlmSettings = LlmSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 JOBS = Path(__file__).resolve().parents[2] / "spark_jobs"
+HOPELESS = 78  # exit code of a driver (persona_hub.spark.job) whose error needs a person
 DRAIN_S = 4.0  # Airflow's supervisor sends SIGKILL 5 s after its SIGTERM
 
 
@@ -49,7 +50,12 @@ class PersonaHubSparkHook(SparkSubmitHook):
 
     def submit(self, application: str = "", **kwargs: Any) -> str | None:
         kwargs |= {"start_new_session": True, "preexec_fn": die_with_parent}
-        driver_id = super().submit(application, **kwargs)
+        try:
+            driver_id = super().submit(application, **kwargs)
+        except AirflowException as error:
+            if self._submit_sp is not None and self._submit_sp.returncode == HOPELESS:
+                raise AirflowFailException("A retry cannot cure this; the driver's last lines above say what can") from error
+            raise
         if self._killed:  # a driver that drained well may exit with 0, and Airflow would call that a success
             raise AirflowException("The driver was ended before its job was done")
         return driver_id

@@ -19,6 +19,7 @@ def driver_conf(settings: Settings) -> dict[str, str]:
         "spark.sql.shuffle.partitions": "2",
         "spark.databricks.delta.snapshotPartitions": "1",
         "spark.sql.session.timeZone": "UTC",
+        "spark.sql.warehouse.dir": str(settings.home / "run" / "warehouse"),
         "spark.ui.enabled": "false",
         "spark.log.level": "WARN",
         "spark.driver.memory": "1g",

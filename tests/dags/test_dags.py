@@ -47,8 +47,7 @@ def test_tasks_and_their_order(dags: dict[str, DAG]) -> None:
         "report_personas": [],
     }
     assert order["synthesize_tasks"] == {
-        "make_samples.synthesize_samples": ["make_samples.publish_samples"],
-        "make_samples.publish_samples": ["make_samples.export_samples"],
+        "make_samples.synthesize_samples": ["make_samples.export_samples"],
         "make_samples.export_samples": ["report_samples"],
         "report_samples": [],
     }
@@ -56,12 +55,14 @@ def test_tasks_and_their_order(dags: dict[str, DAG]) -> None:
 
 def test_every_spark_task_has_its_job_its_pool_and_the_slice(dags: dict[str, DAG]) -> None:
     tasks = [task for dag in dags.values() for task in dag.tasks if isinstance(task, PersonaHubSparkOperator)]
-    assert len(tasks) == 6
+    assert len(tasks) == 5
     for task in tasks:
         job = ROOT / "spark_jobs" / f"{task.task_id.rpartition('.')[2]}.py"
         assert task.application == str(job) and job.is_file()
         assert task.pool == "spark"
-        assert task.application_args[:4] == ["--slice", "{{ dag_run.partition_key }}", "--run", "{{ run_id }}"]
+        assert task.application_args[:6] == [
+            *("--slice", "{{ dag_run.partition_key }}", "--run", "{{ run_id }}", "--attempt", "{{ ti.try_number }}")
+        ]
     assert {task.task_id for task in tasks if task.uses_model} == {
         "extract_candidates",
         "make_samples.synthesize_samples",

@@ -35,7 +35,7 @@ def test_standard_form_asks_for_json_without_demonstrations():
         ("one two three", 11, "one two"[:7] + " thr"),
         ("aaaa bbbb cccc", 12, "aaaa bbbb"[:9] + " cc"),
         ("aaaaaaaa bbbbbb", 9, "aaaaaaaa"),
-        ("面包" * 10, 7, "面包面包面包面"),
+        ("面包" * 10, 28, "面包面包面包面"),
     ],
 )
 def test_cut_text(text, limit, cut):

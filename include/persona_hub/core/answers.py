@@ -9,12 +9,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from persona_hub.core.pii import find_pii
+from persona_hub.core.text import SPACELESS
 from persona_hub.core.verdict import Rejection
 
-# Scripts written without spaces: a character there is worth about six tenths of a word.
-_UNSPACED = re.compile(
-    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
-)
+# A character of these is worth about six tenths of a word.
+_UNSPACED = re.compile(f"[{SPACELESS}]")
 _WORD = re.compile(r"\w+(?:['’]\w+)?")
 _SENTENCE_END = re.compile(r"[.!?…。！？｡।؟]['\"”’»」』)\]*_`}]*$")
 _FENCED = re.compile(r"```(?:json)?\s*(\{.*\})\s*```", re.DOTALL | re.IGNORECASE)

@@ -18,10 +18,11 @@ from typing import NamedTuple
 
 from persona_hub.errors import UnknownSlice
 
-SLICE_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]*/\d{5}"
-PAGE_PATTERN = SLICE_PATTERN + r"/\d{6}/\d{7}"
-PERSONA_PATTERN = PAGE_PATTERN + r"/p\d+(/r\d+)*"
-SAMPLE_PATTERN = PERSONA_PATTERN + r"/[a-z]+/s\d+"
+# [0-9], since Python's \d takes the digits of every script, and a key is compared as text.
+SLICE_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]*/[0-9]{5}"
+PAGE_PATTERN = SLICE_PATTERN + r"/[0-9]{6}/[0-9]{7}"
+PERSONA_PATTERN = PAGE_PATTERN + r"/p[0-9]+(/r[0-9]+)*"
+SAMPLE_PATTERN = PERSONA_PATTERN + r"/[a-z]+/s[0-9]+"
 
 
 class SliceKey(NamedTuple):

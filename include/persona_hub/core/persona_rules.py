@@ -23,6 +23,7 @@ from persona_hub.core.verdict import Rejection
 
 MIN_WORDS = 4
 MAX_WORDS = 80
+MAX_CHARS = 1_000  # what the table takes: one endless word is no persona
 
 _URL = re.compile(r"https?://|\bwww\.\w", re.IGNORECASE)
 _ABOUT_TEXT = re.compile(
@@ -72,8 +73,8 @@ def refuse_persona(text: str, finish_reason: str | None, examples: Sequence[str]
     words = count_words(text)
     if words < MIN_WORDS:
         return Rejection("too_short", f"{words:g} words")
-    if words > MAX_WORDS:
-        return Rejection("too_long", f"{words:g} words")
+    if words > MAX_WORDS or len(text) > MAX_CHARS:
+        return Rejection("too_long", f"{words:g} words, {len(text)} characters")
     if echoes(text, examples, run=3):
         return Rejection("echo", text[:80])
     return None

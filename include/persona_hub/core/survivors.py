@@ -66,3 +66,23 @@ def choose_survivors(ranks: Mapping[str, Rank], pairs: Iterable[Pair], stored: f
             step, winner_rank, similarity = min(kept)
             removals[row_id] = Removal(row_id, winner_rank.row_id, step, similarity)
     return list(removals.values())
+
+
+def add_copies(removals: Iterable[Removal], copies: Mapping[str, str]) -> list[Removal]:
+    """Adds the removals of rows whose text is that of a better-ranked row, which alone was compared.
+
+    Whatever is similar to the one is as similar to the other: a copy goes for what its original goes for, and
+    for the original itself where that stays.
+
+    Args:
+        removals: of the originals.
+        copies: id of the copy → id of its original.
+    """
+    gone = {removal.row_id: removal for removal in removals}
+    added = [
+        Removal(copy, gone[first].survivor_id, gone[first].step, gone[first].similarity)
+        if first in gone
+        else Removal(copy, first, 0, 1.0)
+        for copy, first in copies.items()
+    ]
+    return [*gone.values(), *added]

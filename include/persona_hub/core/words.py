@@ -1,6 +1,7 @@
 """Word sets: what the first dedup step compares.
 
-A text's words are the runs of letters, digits and underscores of its NFKC-normalized, case-folded form. Scripts
+A text's words are the runs of letters, digits and underscores of its NFKC-normalized, case-folded form, with the
+marks that stand on them (the vowel signs of Indian scripts, for one). Scripts
 without spaces (Han, kana, Thai, Lao, Khmer, Myanmar) would make a whole sentence one word; there the words are
 the character bigrams of each run (a run of one character is itself).
 """
@@ -10,9 +11,17 @@ from __future__ import annotations
 import re
 import unicodedata
 
-SPACELESS = "\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
-_TOKEN = re.compile(rf"[{SPACELESS}]+|[^\W{SPACELESS}]+")
+from persona_hub.core.text import SPACELESS
+
 _SPACELESS_RUN = re.compile(rf"[{SPACELESS}]+")
+# Python's \w leaves marks out, which would cut "हिन्दी" into its three consonants.
+_MARKS = "".join(
+    mark
+    for mark in map(chr, (*range(0x300, 0x1E00), *range(0xA800, 0xAC00)))
+    if unicodedata.category(mark).startswith("M") and not _SPACELESS_RUN.match(mark)
+)
+_LETTERS = rf"[^\W{SPACELESS}]"
+_TOKEN = re.compile(rf"[{SPACELESS}]+|{_LETTERS}+(?:[{_MARKS}]+{_LETTERS}*)*")
 
 
 def split_words(text: str) -> list[str]:

@@ -7,6 +7,7 @@ import re
 from persona_hub.core.answers import parse_object
 from persona_hub.core.persona_rules import refuse_persona
 from persona_hub.core.pii import mask_pii
+from persona_hub.core.text import normalize_whitespace, weigh_chars
 from persona_hub.core.verdict import Rejection
 from persona_hub.llm.requests import Request
 from persona_hub.prompts import Prompt, load_prompt
@@ -39,10 +40,15 @@ def build_request(page_text: str, settings: LlmSettings, sample: int = 0) -> Req
 
 
 def cut_text(text: str, limit: int) -> str:
-    """At most `limit` characters with white space folded, cut between words where the script has any."""
-    text = re.sub(r"[^\S\n]+", " ", re.sub(r"\s*\n\s*", "\n", text)).strip()
-    if len(text) <= limit:
+    """At most `limit` characters, those of scripts without spaces counted fourfold (they cost more tokens, too).
+
+    White space is folded; the cut lies between words where the script has any.
+    """
+    text = normalize_whitespace(text)
+    weight = weigh_chars(text)
+    if weight <= limit:
         return text
+    limit = max(1, limit * len(text) // weight)
     cut = text[: limit + 1]
     place = max(cut.rfind(" "), cut.rfind("\n"))
     # Scripts without spaces have no such place near the end; there any character is one.

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SliceFigures:
-    """A slice as a whole: answers read, refused by rules, and texts that passed."""
+    """A slice as a whole: answers read, refused by rules, and texts that passed, copies of each other included."""
 
     answers: int
     refused: int
@@ -56,9 +56,12 @@ def check_slice(rows: DataFrame, figures: SliceFigures, table: Table, slice_key:
     ]
     context.build_data_docs()
     page = folder / "index.html"
-    failures = [line for result in results for line in _describe_failures(result)]
+    failed = [(severity, line) for result in results for severity, line in _describe_failures(result)]
+    failures = [line for severity, line in failed if severity == "critical"]
+    for severity, line in failed:
+        log.warning("%s: %s", severity, line)
     log.info("gate of %s: %d expectations, %d failed, Data Docs %s",
-             table.name, sum(len(result.results) for result in results), len(failures), page)  # fmt: skip
+             table.name, sum(len(result.results) for result in results), len(failed), page)  # fmt: skip
     if failures:
         raise GateFailed(
             f"The gate of {table.name} for {slice_key} failed: " + "; ".join(failures),
@@ -69,11 +72,17 @@ def check_slice(rows: DataFrame, figures: SliceFigures, table: Table, slice_key:
     return page
 
 
-def measure_slice(rows: DataFrame, answers: int, refused: int, text: str) -> SliceFigures:
-    """Figures of rows that are about to be published, in one pass."""
-    row = rows.agg(F.count(text).alias("texts"), F.countDistinct(text).alias("distinct_texts")).first()
+def measure_slice(accepted: DataFrame, answers: int) -> SliceFigures:
+    """Figures of a slice.
+
+    Args:
+        accepted: rows with text_hash whose answers passed the rules, before copies are taken out: a model that
+            says the same to everybody shows in them.
+        answers: all that were read.
+    """
+    row = accepted.agg(F.count("text_hash"), F.countDistinct("text_hash")).first()
     assert row is not None
-    return SliceFigures(answers, refused, row["texts"], row["distinct_texts"])
+    return SliceFigures(answers, answers - row[0], row[0], row[1])
 
 
 def _validate_rows(context: EphemeralDataContext, rows: DataFrame, table: Table) -> ExpectationSuiteValidationResult:
@@ -87,7 +96,7 @@ def _validate_figures(
 ) -> ExpectationSuiteValidationResult:
     source = context.data_sources.add_or_update_pandas("figures")
     batch = source.add_dataframe_asset("figures").add_batch_definition_whole_dataframe("slice")
-    suite = build_slice_suite(table, settings.quality)
+    suite = build_slice_suite(table, settings.quality, figures.answers)
     return _run(context, batch, suite, pd.DataFrame([figures.as_row()]))
 
 
@@ -105,7 +114,7 @@ def _run(
     return only
 
 
-def _describe_failures(result: ExpectationSuiteValidationResult) -> list[str]:
+def _describe_failures(result: ExpectationSuiteValidationResult) -> list[tuple[str, str]]:
     lines = []
     for one in result.results:
         if one.success:
@@ -117,7 +126,8 @@ def _describe_failures(result: ExpectationSuiteValidationResult) -> list[str]:
         if seen is None:
             seen = f"{one.result.get('unexpected_count')} of {one.result.get('element_count')} rows, such as "
             seen += repr(one.result.get("partial_unexpected_list", [])[:3])
-        lines.append(f"{configuration.type} {kwargs}: saw {seen}" + _describe_exception(one.exception_info))
+        line = f"{configuration.type} {kwargs}: saw {seen}" + _describe_exception(one.exception_info)
+        lines.append((str(getattr(configuration.severity, "value", configuration.severity)), line))
     return lines
 
 

@@ -41,16 +41,21 @@ def build_row_suite(table: Table) -> ExpectationSuite:
     return ExpectationSuite(name=f"{table.name} rows", expectations=expectations)
 
 
-def build_slice_suite(table: Table, settings: QualitySettings) -> ExpectationSuite:
-    """Expectations of the slice's figures: a bad prompt or model shows here, in no single row."""
+def build_slice_suite(table: Table, settings: QualitySettings, answers: int) -> ExpectationSuite:
+    """Expectations of the slice's figures: a bad prompt or model shows here, in no single row.
+
+    Args:
+        answers: of the slice; a share of fewer than `quality.min_answers` says little, so it stops nothing.
+    """
+    severity = "critical" if answers >= settings.min_answers else "warning"
     return ExpectationSuite(
         name=f"{table.name} slice",
         expectations=[
             gxe.ExpectColumnMaxToBeBetween(
-                column=REJECTED_SHARE, max_value=settings.max_rejected_share, severity="critical"
+                column=REJECTED_SHARE, max_value=settings.max_rejected_share, severity=severity
             ),
             gxe.ExpectColumnMinToBeBetween(
-                column=DISTINCT_SHARE, min_value=settings.min_distinct_share, severity="critical"
+                column=DISTINCT_SHARE, min_value=settings.min_distinct_share, severity=severity
             ),
         ],
     )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from persona_hub.core.survivors import NOT_YET_PUBLISHED, Pair, Rank, Removal, choose_survivors
+from persona_hub.core.survivors import NOT_YET_PUBLISHED, Pair, Rank, Removal, add_copies, choose_survivors
 from persona_hub.errors import LakeError
 from persona_hub.settings import DedupSettings
 from persona_hub.spark.job import Job
@@ -29,6 +29,15 @@ def find_removals(new: DataFrame, stored: DataFrame, settings: DedupSettings) ->
     Raises:
         LakeError: more than MAX_PAIRS similar pairs.
     """
+    # One text in very many rows would make the square of that many pairs: only its best row is compared.
+    order = F.struct(F.coalesce("publication", F.lit(NOT_YET_PUBLISHED)), "row_id")
+    first = F.min_by("row_id", order).over(Window.partitionBy("text_hash"))
+    marked = new.withColumn("first", first).localCheckpoint()
+    copies = dict(tuple(row) for row in marked.where("row_id <> first").select("row_id", "first").collect())
+    return add_copies(_compare(marked.where("row_id = first"), stored, settings), copies)
+
+
+def _compare(new: DataFrame, stored: DataFrame, settings: DedupSettings) -> list[Removal]:
     found = (
         find_word_pairs(new, stored, settings.words).withColumn("step", F.lit(0)),
         find_cosine_pairs(new, stored, settings.cosine).withColumn("step", F.lit(1)),

@@ -20,6 +20,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import PythonException
 from pyspark.sql import SparkSession
 
+from persona_hub import errors
 from persona_hub.core.keys import parse_slice_key
 from persona_hub.errors import HubError
 from persona_hub.settings import Settings, load_settings
@@ -28,6 +29,9 @@ from persona_hub.tables.counts import StageCount, write_count
 from persona_hub.tables.lease import hold_lease
 
 log = logging.getLogger("persona_hub")
+
+HOPELESS = 78
+"""Exit code for what a retry cannot cure (EX_CONFIG of sysexits.h); the Airflow side reads it."""
 
 
 @dataclass
@@ -110,18 +114,19 @@ def run_job(main: Callable[[Job], None], argv: list[str] | None = None) -> None:
             spark.stop()
     except HubError as error:
         log.error("%s: %s", type(error).__name__, error)
-        sys.exit(1)
+        sys.exit(1 if error.retry_helps else HOPELESS)
     except (PythonException, Py4JJavaError) as error:
         if not (ours := _find_worker_error(str(error))):
             raise
-        log.error("on an executor: %s", ours)
-        sys.exit(1)
+        kind, message = ours
+        log.error("on an executor: %s: %s", kind.__name__, message)
+        sys.exit(1 if kind.retry_helps else HOPELESS)
 
 
-def _find_worker_error(trace: str) -> str | None:
+def _find_worker_error(trace: str) -> tuple[type[HubError], str] | None:
     """Our own error in what Spark tells of a worker's: the page-long trace around it says nothing more."""
-    found = re.findall(r"persona_hub\.errors\.(\w+: .*)", trace)
-    return found[-1] if found else None
+    found = re.findall(r"persona_hub\.errors\.(\w+): (.*)", trace)
+    return (getattr(errors, found[-1][0]), found[-1][1]) if found else None
 
 
 def _parse_arguments(argv: list[str] | None) -> argparse.Namespace:

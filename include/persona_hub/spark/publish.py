@@ -70,6 +70,12 @@ def _describe(job: Job, table: Table, number: int, rows: int, version: int, mani
     }
 
 
+def describe_making(rows: DataFrame) -> dict[str, Any]:
+    """Prompts and models of rows, for the manifest."""
+    made = rows.select("prompt_id", "prompt_hash", "model").dropDuplicates(["prompt_id", "prompt_hash", "model"])
+    return {"made_with": sorted((row.asDict() for row in made.collect()), key=str)}
+
+
 def stay_where_unchanged(rows: DataFrame, published: DataFrame, key: str) -> DataFrame:
     """Adds `publication`: the number under which the same text stands under the same id already, else null."""
     known = published.select(F.col(key).alias("row_id"), "text_hash", "publication")

@@ -16,12 +16,17 @@ from persona_hub.spark.tables import read_table, replace_rows
 from persona_hub.tables.silver import VECTORS
 
 ROWS_PER_TASK = 5_000  # a task loads the model: seconds, so not one for a handful of texts
+CELLS_AT_ONCE = 8_000_000  # cosines that a task holds: 32 MB
 
 
-def embed_rows(job: Job, rows: DataFrame) -> DataFrame:
+def embed_rows(job: Job, rows: DataFrame, published: DataFrame) -> DataFrame:
     """Adds the column `vector` to rows with row_id, text and text_hash, and stores the slice's vectors.
 
     A text whose vector is known, from whatever slice, is not computed again.
+
+    Args:
+        published: the slice's rows of gold.personas; other slices compare themselves with these until the slice is
+            published anew, so their vectors stay.
     """
     settings = job.settings.embedding
     stored = read_table(job.spark, job.lake, VECTORS, embedding_model=settings.model)
@@ -40,14 +45,17 @@ def embed_rows(job: Job, rows: DataFrame) -> DataFrame:
     all_known = known.join(distinct.select("text_hash"), on="text_hash", how="left_semi")
     vectors = all_known.unionByName(fresh).localCheckpoint()
     embedded = rows.join(vectors, on="text_hash", how="inner").localCheckpoint()
-    stored_rows = embedded.select(
+    fresh_rows = embedded.select(
         F.lit(job.slice).alias("slice"),
         F.col("row_id").alias("persona_id"),
         "text_hash",
         F.lit(settings.model).alias("embedding_model"),
         "vector",
     )
-    replace_rows(stored_rows, job.lake, VECTORS, slice=job.slice)
+    identity = ["persona_id", "text_hash"]
+    still_read = stored.where(F.col("slice") == job.slice).join(published, on=identity, how="left_semi")
+    stored_rows = fresh_rows.unionByName(still_read.join(fresh_rows, on=identity, how="left_anti")).localCheckpoint()
+    replace_rows(stored_rows, job.lake, VECTORS, slice=job.slice, embedding_model=settings.model)
     return embedded
 
 
@@ -58,8 +66,8 @@ def read_vectors(job: Job, personas: DataFrame) -> DataFrame:
         LakeError: a persona has no vector of the model that is set; the hub was made with another one.
     """
     model = job.settings.embedding.model
-    vectors = read_table(job.spark, job.lake, VECTORS, embedding_model=model).select("persona_id", "vector")
-    rows = personas.join(vectors, on="persona_id", how="left").select(
+    vectors = read_table(job.spark, job.lake, VECTORS, embedding_model=model).select("persona_id", "text_hash", "vector")
+    rows = personas.join(vectors, on=["persona_id", "text_hash"], how="left").select(
         F.col("persona_id").alias("row_id"), F.col("persona").alias("text"), "text_hash", "publication", "vector"
     )
     if (lacking := rows.where("vector IS NULL").first()) is not None:
@@ -79,7 +87,7 @@ def find_cosine_pairs(new: DataFrame, stored: DataFrame, threshold: float) -> Da
         stored: row_id, vector; read as a stream of blocks, never collected.
 
     Returns:
-        Columns a, b, similarity.
+        Columns a, b, similarity; each pair once.
     """
     collected = new.select("row_id", "vector").toArrow()
     ids = collected["row_id"].to_pylist()
@@ -88,24 +96,25 @@ def find_cosine_pairs(new: DataFrame, stored: DataFrame, threshold: float) -> Da
     matrix = new.sparkSession.sparkContext.broadcast((ids, _to_matrix(collected["vector"].combine_chunks())))
 
     def compare(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        new_ids, new_vectors = matrix.value
+        new_ids, new_vectors = np.asarray(matrix.value[0], object), matrix.value[1]
+        block_rows = max(1, CELLS_AT_ONCE // len(new_ids))
         for batch in batches:
-            if not batch.num_rows:
-                continue
-            block = _to_matrix(batch["vector"])
-            cosines = np.clip(block @ new_vectors.T, -1.0, 1.0).astype(np.float64)
-            left, right = np.nonzero(cosines >= threshold)
-            block_ids = np.asarray(batch["row_id"].to_pylist(), object)
-            other_ids = np.asarray(new_ids, object)[right]
-            different = block_ids[left] != other_ids
-            columns = [block_ids[left][different], other_ids[different], cosines[left, right][different]]
-            types = (pa.string(), pa.string(), pa.float64())
-            yield pa.RecordBatch.from_arrays(
-                [pa.array(values, kind) for values, kind in zip(columns, types, strict=True)], ["a", "b", "similarity"]
-            )
+            for start in range(0, batch.num_rows, block_rows):
+                block = batch.slice(start, block_rows)
+                cosines = _to_matrix(block["vector"]) @ new_vectors.T
+                # A little below in single precision, then exactly in double, as it is stored.
+                left, right = np.nonzero(cosines >= threshold - 1e-6)
+                exact = np.minimum(cosines[left, right].astype(np.float64), 1.0)
+                a, b = np.asarray(block["row_id"].to_pylist(), object)[left], new_ids[right]
+                is_new = block["is_new"].to_numpy(zero_copy_only=False)[left]
+                found = (exact >= threshold) & (a != b) & (~is_new | (a < b))
+                yield pa.RecordBatch.from_arrays(
+                    [pa.array(a[found], pa.string()), pa.array(b[found], pa.string()), pa.array(exact[found], pa.float64())],
+                    ["a", "b", "similarity"],
+                )
 
-    both = new.select("row_id", "vector").unionByName(stored.select("row_id", "vector"))
-    return both.mapInArrow(compare, "a STRING, b STRING, similarity DOUBLE")
+    both = [side.select("row_id", "vector", F.lit(flag).alias("is_new")) for side, flag in ((new, True), (stored, False))]
+    return both[0].unionByName(both[1]).mapInArrow(compare, "a STRING, b STRING, similarity DOUBLE")
 
 
 def _to_matrix(vectors: pa.Array) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:

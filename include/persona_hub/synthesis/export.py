@@ -1,6 +1,6 @@
 """Export: what training reads. JSONL in the paper's fields beside Parquet with lineage, and a manifest.
 
-Read with deltalake, without a Spark driver, in batches; files appear whole or not at all.
+Read with deltalake, without a Spark driver; files appear whole or not at all.
 """
 
 from __future__ import annotations

@@ -142,6 +142,8 @@ def _write(file: Path, owner: str, expires: float) -> None:
 def _start_time(pid: int) -> str:
     """A process's start in clock ticks since boot: tells a living owner from a later process with its number."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return "gone"
+    # A killed process that nobody waits for, as in a container without an init, stays listed.
+    return "gone" if state in "ZX" else fields[18]

@@ -86,7 +86,7 @@ SURVIVORS = Table(
 
 VECTORS = Table(
     "silver.persona_vectors",
-    "Embeddings of candidates that the word sets kept: computed once per text and model.",
+    "Embeddings of a slice's candidates, and of what it has published: computed once per text and model.",
     (
         SLICE,
         Column("persona_id", "STRING", "Whose text it is"),
@@ -94,7 +94,7 @@ VECTORS = Table(
         Column("embedding_model", "STRING", "sentence-transformers model"),
         Column("vector", "ARRAY<FLOAT>", "Normalized to length 1"),
     ),
-    key=("persona_id", "embedding_model"),
+    key=("persona_id", "text_hash", "embedding_model"),
     cluster=("slice", "persona_id"),
     checks={"vector_present": "size(vector) > 0"},
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 from deltalake import DeltaTable, Schema
+from pyarrow.parquet import filters_to_expression
 
 from persona_hub.tables.lease import hold_lease
 from persona_hub.tables.model import Table
@@ -37,12 +38,14 @@ def merge_rows(lake: str, table: Table, rows: list[dict[str, Any]]) -> None:
     with hold_lease(lake, table.name):
         if not DeltaTable.is_deltatable(table.path(lake)):
             DeltaTable.create(
-                table.path(lake),
-                Schema.from_arrow(schema),
-                mode="ignore",
-                name=table.name,
-                description=table.doc,
-            ).alter.add_constraint(table.checks)
+                table.path(lake), Schema.from_arrow(schema), mode="ignore", name=table.name, description=table.doc
+            )
+        stored = DeltaTable(table.path(lake))
+        # Each a commit of its own: one that died in between has left some out.
+        there = stored.metadata().configuration
+        for name, rule in table.checks.items():
+            if f"delta.constraints.{name}" not in there:
+                stored.alter.add_constraint({name: rule})
         same = " AND ".join(f"t.{name} = s.{name}" for name in table.key)
         merge = DeltaTable(table.path(lake)).merge(source, same, source_alias="s", target_alias="t")
         merge.when_matched_update_all().when_not_matched_insert_all().execute()
@@ -54,6 +57,9 @@ def read_rows(
     """All rows that pass `filters` ((column, operator, value), anded); none where the table does not exist yet."""
     if not DeltaTable.is_deltatable(table.path(lake)):
         return []
-    stored = DeltaTable(table.path(lake), version=version)
-    rows: list[dict[str, Any]] = stored.to_pyarrow_table(filters=filters).to_pylist(maps_as_pydicts="strict")
+    stored = DeltaTable(table.path(lake), version=version).to_pyarrow_table()
+    if filters:
+        # Not while reading: delta-rs merges write their texts as string views, which the scanner cannot compare.
+        stored = stored.filter(filters_to_expression(filters))
+    rows: list[dict[str, Any]] = stored.to_pylist(maps_as_pydicts="strict")
     return rows
