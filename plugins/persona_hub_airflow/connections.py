@@ -18,7 +18,7 @@ MODEL = "persona_hub_llm"
 COMMANDS = {
     SPARK: """airflow connections add spark_default --conn-json '{"conn_type": "spark", "host": "local[2]"}'""",
     MODEL: "airflow connections add persona_hub_llm --conn-json "
-    """'{"conn_type": "http", "host": "http://127.0.0.1:8000/v1", "password": "KEY", "extra": {"model": "NAME"}}'""",
+    """'{"conn_type": "generic", "host": "http://127.0.0.1:8000/v1", "password": "KEY", "extra": {"model": "NAME"}}'""",
 }
 
 

@@ -57,7 +57,7 @@ def test_rejection_says_what_was_seen() -> None:
 
 
 def test_real_sample_loses_exactly_these(shared_data: Path) -> None:
-    """All 56 were looked at: menus, link farms, result tables, error pages; four are worth a second look (see below)."""
+    """Of all 56 the address and the opening were looked at: menus, link farms, result tables; four are in doubt (see below)."""
     dropped: dict[str, list[int]] = {}
     with (shared_data / "crawl/common-crawl/CC-MAIN-2020-50-sample.warc.wet.gz").open("rb") as stream:
         for page in read_pages(stream, "sample", ReadReport()):

@@ -37,7 +37,7 @@ def check(make_settings, rows: DataFrame, figures: SliceFigures, **changes: obje
 
 def test_good_rows_pass_and_are_documented(spark: SparkSession, make_settings) -> None:
     rows = make_frame(spark, *(make_row(record) for record in range(5)))
-    figures = measure_slice(rows, answers=100, refused=95, text="persona")
+    figures = measure_slice(rows, answers=100)
     assert figures == SliceFigures(100, 95, 5, 5)
     page = check(make_settings, rows, figures)
     assert page == Path(make_settings().reports) / SLICE / "gold.personas" / "index.html"
@@ -56,7 +56,7 @@ def test_each_fault_is_named_with_what_was_seen(spark: SparkSession, make_settin
         make_row(5, page_id="no id"),
     )
     with pytest.raises(GateFailed) as raised:
-        check(make_settings, rows, measure_slice(rows, 100, 0, "persona"))
+        check(make_settings, rows, SliceFigures(100, 0, 6, 6))
     told = str(raised.value)
     for kind, column, seen in (
         ("expect_column_values_to_not_be_null", "persona", "1 of 6 rows"),
@@ -71,6 +71,11 @@ def test_each_fault_is_named_with_what_was_seen(spark: SparkSession, make_settin
     page = Path(told.split("Data Docs at ")[1].split(";")[0])
     assert page.is_file()
     assert "nothing was published" in told
+
+
+def test_copies_count_before_they_are_taken_out(spark: SparkSession) -> None:
+    rows = make_frame(spark, *(make_row(record, text_hash=text_hash("the same")) for record in range(6)), make_row(7))
+    assert measure_slice(rows, 10) == SliceFigures(answers=10, refused=3, texts=7, distinct_texts=2)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +96,7 @@ def test_few_answers_are_told_and_stop_nothing(
     spark: SparkSession, make_settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     none = make_frame(spark)
-    assert measure_slice(none, 0, 0, "persona") == SliceFigures(0, 0, 0, 0)
+    assert measure_slice(none, 0) == SliceFigures(0, 0, 0, 0)
     with caplog.at_level(logging.WARNING, "persona_hub"):
         check(make_settings, none, SliceFigures(0, 0, 0, 0))
         assert caplog.messages == []

@@ -29,7 +29,7 @@ from persona_hub.tables.silver import CANDIDATES, COMPLETIONS, QUESTIONS, REMOVA
 
 SLICE = "CC-MAIN-2026-45/00001"
 PERSONA_JOBS = ("ingest_pages", "extract_candidates", "deduplicate_personas", "publish_personas")
-TYPES = ("math", "tool")
+TYPE = "math"  # one of six: the others differ in prompt and rules, which have tests of their own
 PERSONAS_PER_TYPE = 5
 WHO = ("baker", "nurse", "sailor", "judge", "pilot", "gardener", "teacher", "plumber", "violinist", "chemist", "farmer")
 WHAT = ("fair prices", "old maps", "night trains", "clean rivers", "rare stamps", "school lunches", "chess openings")
@@ -50,16 +50,6 @@ def answer_as_math(asked: str) -> str:
     number = int(hashlib.md5(asked.encode()).hexdigest(), 16) % 900
     text = f"Somebody sells {number} loaves on Monday and {number + 7} on Tuesday. How many loaves are that in both days?"
     return text if number % 4 else f"{text} Solution: {2 * number + 7}."
-
-
-def answer_as_tool(asked: str) -> str:
-    tool = {
-        "name": "find_" + hashlib.md5(asked.encode()).hexdigest()[:6],
-        "description": "Finds what this person looks for in a catalogue.",
-        "parameters": {"type": "object", "properties": {"query": {"type": "string"}}, "required": ["query"]},
-        "returns": "a list of entries",
-    }
-    return json.dumps(tool)
 
 
 @dataclass
@@ -89,12 +79,9 @@ class Chain:
     def run(self, run_id: str) -> State:
         for name in PERSONA_JOBS:
             self._start(name, run_id, "", answer_as_persona)
-        exports = {}
-        for data_type, answer in zip(TYPES, (answer_as_math, answer_as_tool), strict=True):
-            job = self._start("synthesize_samples", run_id, data_type, answer)
-            folder = export_samples(job.settings, SLICE, data_type)
-            exports |= {f"{data_type}/{file.name}": file.read_bytes() for file in folder.iterdir()}
-        gold = {table.name: self.read(table) for table in (PERSONAS, *map(task_table, TYPES))}
+        job = self._start("synthesize_samples", run_id, TYPE, answer_as_math)
+        exports = {file.name: file.read_bytes() for file in export_samples(job.settings, SLICE, TYPE).iterdir()}
+        gold = {table.name: self.read(table) for table in (PERSONAS, task_table(TYPE))}
         return State(gold, DeltaTable(PERSONAS.path(self.lake)).version(), exports)
 
     def _start(self, name: str, run_id: str, data_type: str, answer: Callable[[str], str]) -> Job:
@@ -137,9 +124,9 @@ def test_the_whole_way_twice(make_job, load_job_file, model_server, answer, chat
     assert second.version == first.version or (
         feed.option("startingVersion", first.version + 1).load(PERSONAS.path(chain.lake)).count() == 0
     )
-    assert {name: data for name, data in second.exports.items() if "manifest" not in name} == {
-        name: data for name, data in first.exports.items() if "manifest" not in name
-    }
+    assert set(first.exports) == set(second.exports) == {"manifest.json", "samples.jsonl", "samples.parquet"}
+    for name in ("samples.jsonl", "samples.parquet"):  # the manifest names the tables' versions, which may go on
+        assert second.exports[name] == first.exports[name]
     check_second_funnel(chain)
 
 
@@ -148,19 +135,16 @@ def check_funnel(chain: Chain) -> None:
     funnel = chain.read_funnel("run 1")
     stages = ["ingest_pages", "extract_candidates", "dedup_words", "dedup_embeddings", "check_personas", "publish_personas"]
     assert [stage for stage, data_type in funnel if not data_type] == stages
-    assert [key for key in funnel if key[1]] == [
-        (stage, data_type) for data_type in TYPES for stage in ("synthesize_samples", "publish_samples")
-    ]
+    assert [key for key in funnel if key[1]] == [("synthesize_samples", TYPE), ("publish_samples", TYPE)]
     rows_in = len(list(SAMPLE_PAGES.glob("*.txt")))
     for stage in stages:
         row = funnel[stage, ""]
         assert row["rows_in"] == rows_in, stage
         assert row["rows_in"] == row["rows_out"] + sum(row["removed"].values())
         rows_in = row["rows_out"]
-    for data_type in TYPES:
-        asked, published = funnel["synthesize_samples", data_type], funnel["publish_samples", data_type]
-        assert asked["rows_in"] == asked["rows_out"] == published["rows_in"] == PERSONAS_PER_TYPE
-        assert published["rows_out"] == len(chain.read(task_table(data_type)))
+    asked, published = funnel["synthesize_samples", TYPE], funnel["publish_samples", TYPE]
+    assert asked["rows_in"] == asked["rows_out"] == published["rows_in"] == PERSONAS_PER_TYPE
+    assert published["rows_out"] == len(chain.read(task_table(TYPE)))
 
     tables = {"ingest_pages": PAGES, "extract_candidates": CANDIDATES, "dedup_embeddings": SURVIVORS, "publish_personas": PERSONAS}
     assert {stage: funnel[stage, ""]["rows_out"] for stage in tables} == {
@@ -200,16 +184,14 @@ def check_lineage(chain: Chain, state: State, mirror: Path) -> None:
         assert f"WARC-Record-ID: <{page['record_id']}>\r\n" in record
         assert written[page["url"]].strip() in record
         assert answers[persona["completion_key"]] == persona["persona"]
-    for name in TYPES:
-        samples = state.gold[f"gold.task_{name}"]
-        assert 0 < len(samples) <= PERSONAS_PER_TYPE
-        for sample in samples:
-            assert sample["persona"] == personas[sample["persona_id"]]["persona"]
-            assert sample["sample_id"] == f"{sample['persona_id']}/{name}/s0"
-            raw = answers[sample["completion_key"]]
-            assert json.loads(raw) == json.loads(sample["payload"]) if name == "tool" else raw == sample["text"]
-        lines = state.exports[f"{name}/samples.jsonl"].decode().splitlines()
-        assert [json.loads(line)["synthesized text"] for line in lines] == [sample["text"] for sample in samples]
+    samples = state.gold[f"gold.task_{TYPE}"]
+    assert 0 < len(samples) <= PERSONAS_PER_TYPE
+    for sample in samples:
+        assert sample["persona"] == personas[sample["persona_id"]]["persona"]
+        assert sample["sample_id"] == f"{sample['persona_id']}/{TYPE}/s0"
+        assert sample["text"] == answers[sample["completion_key"]]
+    lines = map(json.loads, state.exports["samples.jsonl"].decode().splitlines())
+    assert [line["synthesized text"] for line in lines] == [sample["text"] for sample in samples]
 
 
 def check_second_funnel(chain: Chain) -> None:

@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 
 from persona_hub.errors import LakeError
 from persona_hub.llm.embedder import embed_texts
+from persona_hub.settings import EmbeddingSettings
 from persona_hub.spark.job import Job
 from persona_hub.spark.tables import read_table, replace_rows
 from persona_hub.tables.silver import VECTORS
@@ -31,19 +32,11 @@ def embed_rows(job: Job, rows: DataFrame, published: DataFrame) -> DataFrame:
     settings = job.settings.embedding
     stored = read_table(job.spark, job.lake, VECTORS, embedding_model=settings.model)
     known = stored.dropDuplicates(["text_hash"]).select("text_hash", "vector")
-    distinct = rows.select("text_hash", "text").dropDuplicates(["text_hash"]).localCheckpoint()
+    distinct = rows.select("text_hash", "text").dropDuplicates(["text_hash"])
     missing = distinct.join(known, on="text_hash", how="left_anti").localCheckpoint()
-    tasks = max(1, missing.count() // ROWS_PER_TASK)
-
-    def embed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            if batch.num_rows:
-                vectors = embed_texts(batch["text"].to_pylist(), settings)
-                yield pa.RecordBatch.from_arrays([batch["text_hash"], _to_list_array(vectors)], ["text_hash", "vector"])
-
-    fresh = missing.coalesce(tasks).mapInArrow(embed, "text_hash STRING, vector ARRAY<FLOAT>")
-    all_known = known.join(distinct.select("text_hash"), on="text_hash", how="left_semi")
-    vectors = all_known.unionByName(fresh).localCheckpoint()
+    vectors = known
+    if count := missing.count():
+        vectors = known.unionByName(_embed_texts(missing.coalesce(max(1, count // ROWS_PER_TASK)), settings))
     embedded = rows.join(vectors, on="text_hash", how="inner").localCheckpoint()
     fresh_rows = embedded.select(
         F.lit(job.slice).alias("slice"),
@@ -54,9 +47,19 @@ def embed_rows(job: Job, rows: DataFrame, published: DataFrame) -> DataFrame:
     )
     identity = ["persona_id", "text_hash"]
     still_read = stored.where(F.col("slice") == job.slice).join(published, on=identity, how="left_semi")
-    stored_rows = fresh_rows.unionByName(still_read.join(fresh_rows, on=identity, how="left_anti")).localCheckpoint()
+    stored_rows = fresh_rows.unionByName(still_read.join(fresh_rows, on=identity, how="left_anti"))
     replace_rows(stored_rows, job.lake, VECTORS, slice=job.slice, embedding_model=settings.model)
     return embedded
+
+
+def _embed_texts(texts: DataFrame, settings: EmbeddingSettings) -> DataFrame:
+    def embed(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            if batch.num_rows:
+                vectors = embed_texts(batch["text"].to_pylist(), settings)
+                yield pa.RecordBatch.from_arrays([batch["text_hash"], _to_list_array(vectors)], ["text_hash", "vector"])
+
+    return texts.mapInArrow(embed, "text_hash STRING, vector ARRAY<FLOAT>")
 
 
 def read_vectors(job: Job, personas: DataFrame) -> DataFrame:
