@@ -180,9 +180,9 @@ def test_a_backfill_makes_the_slice_again_with_no_call_and_no_changed_row(hub):
     assert snapshot_tables(hub) == before
     made = find_count(hub, "publish_samples", BROKEN)
     assert (made["rows_in"], made["rows_out"]) == (1, len(hub.read(task_table(BROKEN))))
-    assert DeltaTable(COMPLETIONS.path(hub.settings.lake)).version() == versions[COMPLETIONS.name]
-    feed = DeltaTable(PERSONAS.path(hub.settings.lake)).load_cdf(starting_version=versions[PERSONAS.name] + 1)
-    assert pa.table(feed.read_all()).num_rows == 0, "consumers of the change feed are told of rows that did not change"
+    # No commit either: consumers of the change feed hear of nothing.
+    for table in (PERSONAS, COMPLETIONS):
+        assert DeltaTable(table.path(hub.settings.lake)).version() == versions[table.name]
 
 
 def snapshot_tables(hub) -> dict[str, list[dict[str, object]]]:

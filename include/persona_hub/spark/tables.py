@@ -71,11 +71,15 @@ def append_new(rows: DataFrame, lake: str, table: Table) -> None:
 
 
 def merge_slice(rows: DataFrame, lake: str, table: Table, slice_key: str) -> None:
-    """Makes the slice consist of these rows, in one commit that touches changed rows only.
+    """Makes the slice consist of these rows, in one commit; with none where it does so already.
 
-    The change feed of an unchanged slice stays empty. The caller holds the table's lease.
+    A merge that changes no row would rewrite files all the same, and some readers of the change feed (delta-rs) take
+    that for deletes and inserts. The caller holds the table's lease.
     """
     shaped = shape_rows(rows, table)
+    stored = shape_rows(read_table(rows.sparkSession, lake, table, slice=slice_key), table)
+    if shaped.exceptAll(stored).isEmpty() and stored.exceptAll(shaped).isEmpty():
+        return
     same = " AND ".join(f"t.{name} = s.{name}" for name in table.key)
     changed = " OR ".join(f"NOT (t.{name} <=> s.{name})" for name in table.column_names if name not in table.key)
     target = DeltaTable.forPath(rows.sparkSession, table.path(lake)).alias("t")
