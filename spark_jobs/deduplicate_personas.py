@@ -33,7 +33,6 @@ def deduplicate_personas(job: Job) -> None:
         removal_rows = make_removal_rows(job, removals, new).localCheckpoint()
         kept = new.join(removal_rows, on="row_id", how="left_anti").select(
             F.col("row_id").alias("persona_id"),
-            "publication",
             F.lit(hub.agg(F.max("publication")).first()[0] or 0).alias("hub_publication"),
         )
         replace_rows(removal_rows, job.lake, REMOVALS, slice=job.slice, stage=STEPS)

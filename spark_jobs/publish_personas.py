@@ -23,7 +23,7 @@ def publish_personas(job: Job) -> None:
     own = read_table(job.spark, job.lake, PERSONAS, slice=job.slice)
     survivors = read_table(job.spark, job.lake, SURVIVORS, slice=job.slice).withColumnRenamed("persona_id", "row_id")
     # Looked up anew: an earlier try may have published them, and a number is for ever.
-    survivors = stay_where_unchanged(survivors.drop("publication"), own, "persona_id")
+    survivors = stay_where_unchanged(survivors, own, "persona_id")
     survivors = survivors.withColumnRenamed("row_id", "persona_id")
     pages = read_table(job.spark, job.lake, PAGES, slice=job.slice).select("page_id", "url")
     rows = survivors.join(pages, on="page_id", how="inner").select(

@@ -76,7 +76,6 @@ SURVIVORS = Table(
     "Candidates that both dedup steps kept, against the hub up to `hub_publication`; what publication starts from.",
     (
         *CANDIDATES.columns,
-        Column("publication", "BIGINT", "Number under which the row is published already; null for a new one", True),
         Column("hub_publication", "BIGINT", "Newest publication of the hub that it was compared with; 0: an empty hub"),
     ),
     key=("persona_id",),
