@@ -22,6 +22,9 @@ A message says what was found, what was wanted and what to do, in that order.
 
 from __future__ import annotations
 
+HOPELESS = 78
+"""Exit code of a driver whose error no retry cures (EX_CONFIG of sysexits.h); the Airflow side reads it."""
+
 
 class HubError(Exception):
     """Base of all; `found`, `wanted` and `cure` are kept for those who render it elsewhere.

@@ -14,6 +14,7 @@ from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOpe
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 import persona_hub
+from persona_hub.errors import HOPELESS
 from persona_hub.settings import Settings, load_settings
 from persona_hub_airflow.connections import MODEL, SPARK, get_connection, read_model_environment
 from persona_hub_airflow.package import build_library_zip
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 JOBS = Path(__file__).resolve().parents[2] / "spark_jobs"
-HOPELESS = 78  # exit code of a driver (persona_hub.spark.job) whose error needs a person
 DRAIN_S = 4.0  # Airflow's supervisor sends SIGKILL 5 s after its SIGTERM
 
 

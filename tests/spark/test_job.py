@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from persona_hub.errors import GateFailed, LeaseHeld
+from persona_hub.errors import HOPELESS, GateFailed, LeaseHeld
 from persona_hub.llm.requests import Request
-from persona_hub.spark.job import HOPELESS, Job, Tally, run_job
+from persona_hub.spark.job import Job, Tally, run_job
 from persona_hub.spark.ledger import ask_all
 from persona_hub.tables.counts import fold_counts
 from persona_hub.tables.lease import hold_lease

@@ -22,16 +22,13 @@ from pyspark.sql import SparkSession
 
 from persona_hub import errors
 from persona_hub.core.keys import parse_slice_key
-from persona_hub.errors import HubError
+from persona_hub.errors import HOPELESS, HubError
 from persona_hub.settings import Settings, load_settings
 from persona_hub.synthesis import registry
 from persona_hub.tables.counts import StageCount, write_count
 from persona_hub.tables.lease import hold_lease
 
 log = logging.getLogger("persona_hub")
-
-HOPELESS = 78
-"""Exit code for what a retry cannot cure (EX_CONFIG of sysexits.h); the Airflow side reads it."""
 
 
 @dataclass

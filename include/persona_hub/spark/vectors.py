@@ -105,7 +105,7 @@ def find_cosine_pairs(new: DataFrame, stored: DataFrame, threshold: float) -> Da
             for start in range(0, batch.num_rows, block_rows):
                 block = batch.slice(start, block_rows)
                 cosines = _to_matrix(block["vector"]) @ new_vectors.T
-                # A little below in single precision, then exactly in double, as it is stored.
+                # In single precision the threshold itself is rounded: judged in double, as it is stored and checked.
                 left, right = np.nonzero(cosines >= threshold - 1e-6)
                 exact = np.minimum(cosines[left, right].astype(np.float64), 1.0)
                 a, b = np.asarray(block["row_id"].to_pylist(), object)[left], new_ids[right]
