@@ -11,6 +11,7 @@
     ├── ModelError             the model endpoint's side
     │   ├── ModelUnavailable   down, refusing, timing out: worth another try later
     │   └── ModelMisconfigured wrong key, unknown model, no OpenAI-compatible API there: a person must act
+    ├── BudgetReached          one more call might pass a line of the budget
     ├── LakeError              the tables' side
     │   ├── TableMismatch      a stored table differs from its description
     │   ├── LeaseHeld          somebody else holds what we need
@@ -100,6 +101,12 @@ class ModelUnavailable(ModelError):
 
 class ModelMisconfigured(ModelError):
     """Wrong key, unknown model, no OpenAI-compatible API there: a person must act."""
+
+    retry_helps = False
+
+
+class BudgetReached(HubError):
+    """One more call might pass a line of the budget: what was bought is kept, the next run goes on from there."""
 
     retry_helps = False
 

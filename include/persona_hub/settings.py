@@ -7,17 +7,21 @@ Airflow's connection `persona_hub_llm` reaches a Spark driver as `PERSONA_HUB_LL
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from persona_hub.errors import SettingsError
 
 PREFIX = "PERSONA_HUB_"
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+# An environment variable is a text: lists and objects come as JSON.
+Json = BeforeValidator(lambda value: json.loads(value) if isinstance(value, str) else value)
+Feature = Literal["json_schema", "json_object", "seed", "logprobs"]
 
 
 class _Group(BaseModel):
@@ -34,19 +38,64 @@ class CrawlSettings(_Group):
 
 
 class LlmSettings(_Group):
-    """The model endpoint and how it is asked."""
+    """The model endpoint and how it is asked. Limits count per endpoint: an address and a model there."""
 
-    base_url: str | None = Field(None, description="address up to and including /v1; from the connection persona_hub_llm")
+    base_url: str | None = Field(None, repr=False, description="address up to and including /v1; from the connection persona_hub_llm")
     api_key: SecretStr | None = Field(None, description="never printed, never stored")
     model: str = Field("smollm2-135m-instruct", description="the model's name at that endpoint")
     prompt_variant: str = Field("small", pattern=r"^[a-z]+$", description="small: demonstrations as turns; standard: for capable models")
-    json_schema: bool = Field(True, description="whether the endpoint takes response_format json_schema")
-    window: int = Field(4, ge=1, description="calls in flight per Spark partition")
+    parameters: Annotated[dict[str, Any], Json] = Field({}, description="JSON of parameters that go before the prompt's, as in {\"temperature\": 0}")
+    features: Annotated[tuple[Feature, ...] | None, Json] = Field(None, description="JSON list of what the endpoint can do: json_schema, json_object, seed, logprobs; probed once if unset")
+    window: int = Field(64, ge=1, description="most calls in flight of one Spark partition; below that it finds its own measure")
+    max_in_flight: int | None = Field(None, ge=1, description="hard limit of calls in flight at the endpoint, over all partitions of all runs")
+    requests_per_minute: int | None = Field(None, ge=1, description="hard limit, over all partitions of all runs")
+    tokens_per_minute: int | None = Field(None, ge=1, description="hard limit of prompt and completion tokens, over all partitions of all runs")
     timeout_s: float = Field(120.0, gt=0, description="seconds for one call, longest answer included")
-    max_attempts: int = Field(4, ge=1, description="tries of one call for what a retry may cure")
+    max_attempts: int = Field(6, ge=1, description="sends of one call for what a retry may cure")
+    patience_s: float = Field(300.0, ge=0, description="seconds for which the endpoint may be sick before the stage gives up")
+    max_asks: int = Field(1, ge=1, description="times that a question is asked whose answer a rule of ask_again refuses; each is paid")
+    ask_again: Annotated[tuple[str, ...], Json] = Field((), description="JSON list of rules, as in unparsable or model_timeout, whose answers are asked for anew")
     input_chars: int = Field(1_500, ge=100, description="characters of a page that are shown to the model (Han, kana and Thai count fourfold)")
-    price_input: float | None = Field(None, ge=0, description="money per million prompt tokens; unset: unknown, never 0")
-    price_output: float | None = Field(None, ge=0, description="money per million completion tokens")
+    fallback: Annotated[tuple[LlmSettings, ...], Json] = Field((), description="JSON list of settings of this group that differ, tried in turn when the endpoint is unavailable")
+    stages: Annotated[dict[str, LlmSettings], Json] = Field({}, description="JSON object: stage, or stage/type, to the settings of this group that differ there")
+
+    def for_stage(self, stage: str, data_type: str = "") -> tuple[LlmSettings, ...]:
+        """The endpoints of a stage in the order in which they are tried; what a nested group leaves out is inherited."""
+        own = self
+        for name in (stage, f"{stage}/{data_type}"):
+            own = own._override(self.stages[name]) if name in self.stages else own
+        return (own, *(own._override(other) for other in own.fallback))
+
+    def _override(self, other: LlmSettings) -> LlmSettings:
+        values: dict[str, Any] = {name: getattr(other, name) for name in other.model_fields_set}
+        if values.get("base_url", self.base_url) != self.base_url:
+            values = {"api_key": None, "features": None} | values  # another server: our key is not for its eyes
+        if values.get("model", self.model) != self.model:
+            values = {"features": None} | values
+        return self.model_copy(update=values)
+
+
+class BudgetSettings(_Group):
+    """Money that calls may cost, in the currency of the price file; a stage stops before it passes a line."""
+
+    per_run: float | None = Field(None, ge=0, description="of one run of a DAG")
+    per_stage: float | None = Field(None, ge=0, description="of one stage (and data type) in one run")
+    per_day: float | None = Field(None, ge=0, description="of all runs in a day (UTC)")
+    per_month: float | None = Field(None, ge=0, description="of all runs in a calendar month (UTC)")
+
+    @property
+    def is_set(self) -> bool:
+        return any(line is not None for line in (self.per_run, self.per_stage, self.per_day, self.per_month))
+
+
+class BatchSettings(_Group):
+    """Which stages ask through the endpoint's batch API, at its discount, and within which limits."""
+
+    stages: Annotated[tuple[str, ...], Json] = Field((), description="JSON list of stages that first ask in batches, as in [\"extract_candidates\"]")
+    max_requests: int = Field(50_000, ge=1, description="requests in one batch file")
+    max_bytes: int = Field(190_000_000, ge=1_000, description="bytes of one batch file")
+    poll_s: float = Field(60.0, gt=0, description="seconds between two looks at a batch")
+    window: str = Field("24h", description="completion window that is asked of the provider")
 
 
 class EmbeddingSettings(_Group):
@@ -85,10 +134,13 @@ class Settings(_Group):
     exports: str = Field("", description="root of the exported training data; home/exports if unset")
     reports: str = Field("", description="root of Data Docs; home/reports if unset")
     calendar: str = Field("", description="folder of the crawl calendar; home/calendar if unset")
+    prices: str = Field("", description="TOML file of prices per model; home/prices.toml, where there is one, if unset")
     retry_delay_s: float = Field(60.0, ge=0, description="seconds before Airflow tries a failed task again")
     log_level: Literal["DEBUG", "INFO", "WARNING"] = Field("INFO", description="of the jobs' own lines in the task logs")
     crawl: CrawlSettings = CrawlSettings()
     llm: LlmSettings = LlmSettings()
+    budget: BudgetSettings = BudgetSettings()
+    batch: BatchSettings = BatchSettings()
     embedding: EmbeddingSettings = EmbeddingSettings()
     dedup: DedupSettings = DedupSettings()
     quality: QualitySettings = QualitySettings()

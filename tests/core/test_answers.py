@@ -2,7 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from persona_hub.core.answers import count_words, echoes, ends_sentence, parse_object, refuse_answer, repeats_itself
+from persona_hub.core.answers import (
+    count_words,
+    cut_thoughts,
+    echoes,
+    ends_sentence,
+    parse_object,
+    refuse_answer,
+    repeats_itself,
+)
 from persona_hub.core.verdict import Rejection
 
 
@@ -75,3 +83,29 @@ def test_reads_an_object(text):
 def test_refuses_what_is_no_object(text):
     verdict = parse_object(text)
     assert isinstance(verdict, Rejection) and verdict.rule == "unparsable"
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("<think>Who reads this?\n</think>\n\nA baker.", "A baker."),
+        ("\n <THINK></THINK> A baker.", "A baker."),
+        ("<thinking>one</thinking><reasoning>two</reasoning>A baker.", "A baker."),
+        ("Who reads this?\n</think>\nA baker.", "A baker."),
+        ("[THINK]Say <think> or </think>?[/THINK]A baker.", "A baker."),
+        ("<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>A baker.", "A baker."),
+        ("<think>Who reads this? A baker", ""),
+        ("<think>one</think><think>two", ""),
+        ("<think>only thoughts</think>", ""),
+        ("İ <think> stands </think> here.", "İ <think> stands </think> here."),
+        ("<think>x</think>It ends with </think> always.", "It ends with </think> always."),
+        ("<thoughtful> is no tag ", "<thoughtful> is no tag "),
+        ("", ""),
+    ],
+)
+def test_cut_thoughts(text, answer):
+    assert cut_thoughts(text) == answer
+
+
+def test_a_long_row_of_thoughts_takes_one_pass():
+    assert cut_thoughts("<think>x</think>" * 100_000 + "<think>" * 100_000 + "</think>A baker.") == "A baker."

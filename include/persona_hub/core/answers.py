@@ -1,4 +1,4 @@
-"""What can be said of any model's answer: rules that personas and samples share, and the reader of JSON answers."""
+"""What can be said of any model's answer: rules that personas and samples share, and the readers of what it holds."""
 
 from __future__ import annotations
 
@@ -25,6 +25,20 @@ _REFUSAL = re.compile(
     r"|\bas an? (?:ai|artificial intelligence)(?: language)? (?:model|assistant)\b|作为一个?(?:ai|人工智能)",
     re.IGNORECASE,
 )
+
+# How reasoning models mark their thoughts where the server leaves them in the answer: begin, end.
+_THOUGHTS = {
+    "<think>": "</think>",  # DeepSeek R1, Qwen 3
+    "<thinking>": "</thinking>",
+    "<thought>": "</thought>",
+    "<reasoning>": "</reasoning>",
+    "<seed:think>": "</seed:think>",
+    "[THINK]": "[/THINK]",  # Magistral
+    "<|begin_of_thought|>": "<|end_of_thought|>",
+    "<|channel|>analysis<|message|>": "<|channel|>final<|message|>",  # gpt-oss
+}
+_ENDS = {begin.lower(): end.lower() for begin, end in _THOUGHTS.items()}
+_THOUGHT_MARK = re.compile("|".join(map(re.escape, [*_ENDS, *_ENDS.values()])), re.IGNORECASE)
 
 
 def split_words(text: str) -> list[str]:
@@ -97,6 +111,29 @@ def refuse_answer(text: str | None, finish_reason: str | None) -> Rejection | No
     if kinds := find_pii(text):
         return Rejection("pii", ", ".join(kinds))
     return None
+
+
+def cut_thoughts(text: str) -> str:
+    """The answer of a reasoning model without the thoughts before it; of thoughts that never end nothing is left.
+
+    An end without a beginning counts too: some chat templates put the beginning into the prompt. What stands in the
+    middle of an answer is part of it.
+    """
+    cut, end = 0, ""
+    for mark in _THOUGHT_MARK.finditer(text):
+        found = mark.group().lower()
+        if end:
+            if found == end:
+                cut, end = mark.end(), ""
+        elif found in _ENDS:
+            if text[cut : mark.start()].strip():
+                break
+            end = _ENDS[found]
+        elif cut == 0:
+            cut = mark.end()
+    if end:
+        return ""
+    return text[cut:].lstrip() if cut else text
 
 
 def parse_object(text: str) -> dict[str, Any] | Rejection:

@@ -5,73 +5,84 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from persona_hub.errors import ModelMisconfigured
+# What JSON keeps exactly (RFC 8259, 6); a greater one is no count of tokens, and fits no column.
+MAX_COUNT = 2**53
 
 
-class Incomplete(Exception):
-    """The body is what a broken server or connection leaves; another try may bring a whole one."""
+class BadReply(Exception):
+    """A body with status 200 that holds no answer.
+
+    Attributes:
+        error_class: of llm.failures.
+        reply: what it tells all the same (tokens above all), as fields of a Completion.
+    """
+
+    def __init__(self, error_class: str, found: str, reply: dict[str, Any] | None = None) -> None:
+        super().__init__(found)
+        self.error_class, self.reply = error_class, reply
 
 
-def read_reply(body: str, address: str) -> dict[str, Any]:
-    """Text, finish reason, tokens and answering model of a reply; what it does not say is None.
+def read_reply(body: str) -> dict[str, Any]:
+    """Text, finish reason, tokens and answering model of a reply, as fields of a Completion; None where it is silent.
 
     A refusal in the `refusal` field becomes the text, with `refusal` as finish reason.
 
     Raises:
-        Incomplete: empty, half a JSON, an error in place of an answer, or no choice in it.
-        ModelMisconfigured: HTML, or JSON that is no chat completion: no OpenAI-compatible API answers there.
+        BadReply: half_answer, upstream_error, no_choice, tool_call or not_an_api.
     """
     if not body.strip():
-        raise Incomplete("an empty body")
+        raise BadReply("half_answer", "an empty body")
     if body.lstrip().startswith("<"):
-        raise _misfit(address, "HTML")
+        raise BadReply("not_an_api", "HTML")
     try:
         reply = json.loads(body)
     except (ValueError, RecursionError):
-        raise Incomplete(f"half a JSON ({len(body)} characters)") from None
+        raise BadReply("half_answer", f"half a JSON ({len(body)} characters)") from None
     if not isinstance(reply, dict):
-        raise _misfit(address, f"a JSON {_name_kind(reply)}")
+        raise BadReply("not_an_api", f"a JSON {_name_kind(reply)}")
     choices = reply.get("choices")
     if not choices and reply.get("error"):
         # Some gateways report a failed upstream with status 200.
-        raise Incomplete(f"an error in place of an answer ({str(reply['error'])[:300]})")
+        raise BadReply("upstream_error", f"an error in place of an answer ({reply['error']})")
+    usage = _read_usage(reply)
     if choices == []:
-        raise Incomplete("no choice in the answer")
+        raise BadReply("no_choice", "no choice in the answer", usage)
     if not (isinstance(choices, list) and isinstance(choices[0], dict) and isinstance(choices[0].get("message"), dict)):
-        raise _misfit(address, f"a JSON object with the keys {sorted(reply)[:8]}")
+        raise BadReply("not_an_api", f"a JSON object with the keys {sorted(reply)[:8]}")
     choice, message = choices[0], choices[0]["message"]
     text, reason = message.get("content"), choice.get("finish_reason")
+    if not text and message.get("tool_calls"):
+        raise BadReply("tool_call", "a call of a tool instead of a text", usage | {"finish_reason": "tool_calls"})
     if text is None:
         text = message.get("refusal") or ""
         reason = "refusal" if text else reason
     if not isinstance(text, str):
-        raise _misfit(address, f"a message whose content is a {_name_kind(text)}")
-    usage = reply.get("usage")
-    usage = usage if isinstance(usage, dict) else {}
-    details = usage.get("prompt_tokens_details")
+        raise BadReply("not_an_api", f"a message whose content is a {_name_kind(text)}")
+    return usage | {"text": text, "finish_reason": reason if isinstance(reason, str) else None}
+
+
+def _read_usage(reply: dict[str, Any]) -> dict[str, Any]:
+    usage = _take_object(reply, "usage")
     return {
-        "text": text,
-        "finish_reason": reason if isinstance(reason, str) else None,
-        "prompt_tokens": _take_count(usage.get("prompt_tokens")),
-        "cached_tokens": _take_count(details.get("cached_tokens")) if isinstance(details, dict) else None,
-        "completion_tokens": _take_count(usage.get("completion_tokens")),
+        "prompt_tokens": _take_count(usage, "prompt_tokens"),
+        "cached_tokens": _take_count(_take_object(usage, "prompt_tokens_details"), "cached_tokens"),
+        "completion_tokens": _take_count(usage, "completion_tokens"),
+        "reasoning_tokens": _take_count(_take_object(usage, "completion_tokens_details"), "reasoning_tokens"),
         "answered_by": reply["model"] if isinstance(reply.get("model"), str) else None,
     }
 
 
-def _take_count(value: Any) -> int | None:
-    return value if type(value) is int and value >= 0 else None
+def _take_object(values: dict[str, Any], name: str) -> dict[str, Any]:
+    value = values.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _take_count(values: dict[str, Any], name: str) -> int | None:
+    value = values.get(name)
+    return value if type(value) is int and 0 <= value <= MAX_COUNT else None
 
 
 def _name_kind(value: Any) -> str:
     return next(
         (name for kind, name in ((list, "list"), (str, "text"), (dict, "object")) if isinstance(value, kind)), "value"
-    )
-
-
-def _misfit(address: str, found: str) -> ModelMisconfigured:
-    return ModelMisconfigured(
-        f"The address {address} answers {found}",
-        wanted="a chat completion as JSON object",
-        cure="correct the address in the connection persona_hub_llm; it ends in /v1 for most servers",
     )

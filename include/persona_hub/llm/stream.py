@@ -1,8 +1,8 @@
 """Many calls at once over a bounded window: answers come out as they arrive, requests are pulled as there is room.
 
 The calls run on an event loop in a thread of their own, so whoever consumes (a Spark partition) stays plain and
-synchronous. A paid answer is never lost: on an error, or when the consumer stops, nothing more is sent, and what
-flies comes home through `on_answer` before the error goes on.
+synchronous. A paid answer is never lost: on an error, at a stop, or when the consumer goes away, nothing more is sent,
+and what flies comes home through `on_answer` before anything else happens.
 """
 
 from __future__ import annotations
@@ -11,8 +11,14 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
 
+import uvloop
+
+from persona_hub.llm.calls import Admission, CallStats
 from persona_hub.llm.client import ModelClient
+from persona_hub.llm.engine import Engine
 from persona_hub.llm.requests import Completion, Request
 from persona_hub.settings import LlmSettings
 
@@ -20,98 +26,116 @@ from persona_hub.settings import LlmSettings
 AHEAD = 2
 
 
-def answer_all(
-    requests: Iterator[Request], settings: LlmSettings, on_answer: Callable[[Completion], None]
-) -> Iterator[Completion]:
-    """Asks all, at most `settings.window` at once, and yields the answers in the order of their arrival.
+class Calling:
+    """The calls of one process to one endpoint; good for one `answer_all`.
 
     Args:
-        requests: pulled in the caller's thread, at most two windows ahead of the answers yielded.
-        settings: the endpoint and the window.
-        on_answer: called with each answer before it is yielded, one call at a time, in the background thread; what
-            it raises is fatal like a model's error. Make the answer durable here.
+        settings: the endpoint and how it is asked.
+        features: what it can do.
+        on_answer: called with each answer, and each failure that is recorded as one, before it is yielded: one at a
+            time, in the background thread. Make it durable here; what it raises ends the calls.
+        admission: limits and budgets shared with other processes.
 
-    Raises:
-        ModelUnavailable, ModelMisconfigured: as `ModelClient`; the first one, after all that flew has come home.
+    Attributes:
+        stats: live; may be read from any thread.
     """
-    calls = _Calls(settings, on_answer)
-    try:
-        for request in requests:
-            calls.send(request)
-            yield from calls.take_arrived()
-            while calls.pending >= AHEAD * settings.window:
-                yield calls.take()
-        while calls.pending:
-            yield calls.take()
-    finally:
-        calls.close()
 
+    def __init__(
+        self,
+        settings: LlmSettings,
+        features: tuple[str, ...],
+        on_answer: Callable[[Completion], None],
+        admission: Admission | None = None,
+    ) -> None:
+        self.stats = CallStats()
+        self._settings, self._features = settings, features
+        self._on_answer, self._admission = on_answer, admission
+        self._arrived: queue.SimpleQueue[list[Completion] | None] = queue.SimpleQueue()
+        self._pending = 0
+        self._over = False
+        self._stop_reason = ""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._engine: Engine | None = None
+        self._error: BaseException | None = None
 
-class _Calls:
-    """The background thread with its loop and workers; all methods are the consumer's."""
+    def answer_all(self, requests: Iterator[Request]) -> Iterator[Completion]:
+        """Asks all and yields what was recorded, in the order of its arrival.
 
-    def __init__(self, settings: LlmSettings, on_answer: Callable[[Completion], None]) -> None:
-        self._settings, self._on_answer = settings, on_answer
-        self._arrived: queue.SimpleQueue[Completion | BaseException] = queue.SimpleQueue()
-        self._stopped = False
-        self.pending = 0
-        self._client: ModelClient | None = None
-        started: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run(started)), name="model-calls", daemon=True)
-        self._thread.start()
-        if error := started.get():
-            self._thread.join()
-            raise error
+        A question that was given up after all its tries is not yielded: `stats.failed` counts it.
 
-    def send(self, request: Request) -> None:
-        self.pending += 1
-        self._loop.call_soon_threadsafe(self._inbox.put_nowait, request)
+        Args:
+            requests: pulled in the caller's thread, at most two windows ahead of the answers yielded.
 
-    def take(self) -> Completion:
-        """The next arrival; waits for it."""
-        arrival = self._arrived.get()
-        if isinstance(arrival, BaseException):
-            raise arrival
-        self.pending -= 1
-        return arrival
-
-    def take_arrived(self) -> Iterator[Completion]:
-        while not self._arrived.empty():
-            yield self.take()
-
-    def close(self) -> None:
-        """Sends nothing more and waits for what flies."""
-        self._loop.call_soon_threadsafe(self._stop)
-        self._thread.join()
-
-    def _stop(self) -> None:
-        self._stopped = True
-        if self._client:
-            self._client.stop()
-        for _ in range(self._settings.window):
-            self._inbox.put_nowait(None)
-
-    async def _run(self, started: queue.SimpleQueue[BaseException | None]) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._inbox: asyncio.Queue[Request | None] = asyncio.Queue()
+        Raises:
+            ModelUnavailable: the endpoint was sick for longer than `patience_s`, or most calls failed that way.
+            ModelMisconfigured: a person must act.
+            HubError: what the admission raised. Each of them only after all that flew has come home.
+        """
+        started = threading.Event()
+        thread = threading.Thread(target=self._run_thread, args=(started,), name="model-calls", daemon=True)
+        thread.start()
+        started.wait()
         try:
-            self._client = client = ModelClient(self._settings)
-        except Exception as error:
-            started.put(error)
-            return
-        started.put(None)
+            most = AHEAD * self._settings.window
+            for request in requests if self._engine else ():
+                if self._over or self._stop_reason:
+                    break
+                self._pending += 1
+                self._tell(Engine.add, request)
+                while not self._over and (self._pending >= most or not self._arrived.empty()):
+                    yield from self._take()
+            self._tell(Engine.end_input)
+            while not self._over:
+                yield from self._take()
+        finally:
+            self._tell(Engine.stop, "nobody takes the answers")  # tells nothing to one that has ended
+            thread.join()
+        if self._error:
+            raise self._error
+
+    def request_stop(self, reason: str) -> None:
+        """Sends nothing more; what flies is awaited and recorded, then `answer_all` ends as if that were all.
+
+        From any thread, or from a signal handler.
+        """
+        self._stop_reason = reason
+        self._tell(Engine.stop, reason)
+
+    def _take(self) -> list[Completion]:
+        """What came home next; waits for it."""
+        home = self._arrived.get()
+        self._over = home is None
+        self._pending -= 1
+        return home or []
+
+    def _tell(self, act: Callable[..., None], *values: Any) -> None:
+        if self._loop and self._engine:
+            with suppress(RuntimeError):  # the loop is closed: all has ended
+                self._loop.call_soon_threadsafe(act, self._engine, *values)
+
+    def _run_thread(self, started: threading.Event) -> None:
         try:
-            await asyncio.gather(*(self._work(client) for _ in range(self._settings.window)))
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(self._call(started))
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._arrived.put(None)
+            started.set()
+
+    async def _call(self, started: threading.Event) -> None:
+        client = ModelClient(self._settings, self._features)
+        try:
+            engine = Engine(client, self._settings, self.stats, self._come_home, self._admission)
+            self._loop, self._engine = asyncio.get_running_loop(), engine
+            if self._stop_reason:
+                engine.stop(self._stop_reason)
+            started.set()
+            await engine.wait()
         finally:
             await client.aclose()
 
-    async def _work(self, client: ModelClient) -> None:
-        while (request := await self._inbox.get()) is not None and not self._stopped:
-            try:
-                completion = await client.ask(request)
-                self._on_answer(completion)
-            except Exception as error:
-                self._stop()
-                self._arrived.put(error)
-            else:
-                self._arrived.put(completion)
+    def _come_home(self, completions: list[Completion]) -> None:
+        for completion in completions:
+            self._on_answer(completion)
+        self._arrived.put(completions)

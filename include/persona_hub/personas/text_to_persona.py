@@ -14,6 +14,8 @@ from persona_hub.prompts import Prompt, load_prompt
 from persona_hub.settings import LlmSettings
 
 PROMPT = "text_to_persona"
+# Masking makes texts shorter: so much more is masked than is shown, and not the whole of a long page.
+SLACK = 2
 
 
 def load_persona_prompt(settings: LlmSettings) -> Prompt:
@@ -32,8 +34,8 @@ def build_request(page_text: str, settings: LlmSettings, sample: int = 0) -> Req
     prompt = load_persona_prompt(settings)
     return Request(
         model=settings.model,
-        messages=prompt.render(text=cut_text(mask_pii(page_text), settings.input_chars)),
-        parameters=dict(prompt.parameters),
+        messages=prompt.render(text=cut_text(mask_pii(cut_text(page_text, SLACK * settings.input_chars)), settings.input_chars)),
+        parameters={**prompt.parameters, **settings.parameters},
         schema=dict(prompt.schema) if prompt.schema else None,
         sample=sample,
     )

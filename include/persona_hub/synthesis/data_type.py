@@ -54,7 +54,7 @@ class DataType:
         return Request(
             model=settings.model,
             messages=prompt.render(persona=persona),
-            parameters=dict(prompt.parameters),
+            parameters={**prompt.parameters, **settings.parameters},
             schema=dict(prompt.schema) if prompt.schema else None,
             sample=sample,
         )

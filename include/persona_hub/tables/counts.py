@@ -6,15 +6,19 @@ A count is a few hundred bytes and comes from many drivers at once: a file each 
 from __future__ import annotations
 
 import json
+import logging
+import os
 import uuid
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from persona_hub.tables.ops import STAGE_COUNTS
 from persona_hub.tables.small import merge_rows, read_rows
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,10 @@ def write_count(lake: str, count: StageCount) -> None:
     row = asdict(count) | {"rows_removed": count.rows_removed, "started_at": count.started_at.isoformat()}
     file = folder / f"{uuid.uuid4().hex}.json"
     scratch = file.with_suffix(".part")
-    scratch.write_text(json.dumps(row))
+    with scratch.open("w") as stream:
+        stream.write(json.dumps(row))
+        stream.flush()
+        os.fsync(stream.fileno())
     scratch.replace(file)
 
 
@@ -71,10 +78,24 @@ def fold_counts(lake: str) -> list[dict[str, Any]]:
     return read_rows(lake, STAGE_COUNTS)
 
 
+def find_last_end(lake: str, slice_key: str, stage: str, data_type: str) -> datetime | None:
+    """When a stage of a slice last came to its end; None if it never did."""
+    same = [("slice", "=", slice_key), ("stage", "=", stage), ("data_type", "=", data_type)]
+    # The files first: a fold in between moves them into the table.
+    waiting = [row for file in _folder(lake).glob("*.json") if (row := _read_count(file))]
+    rows = [row for row in waiting if all(row[name] == value for name, _, value in same)]
+    rows += read_rows(lake, STAGE_COUNTS, filters=[*same])
+    return max((row["started_at"] + timedelta(seconds=row["seconds"]) for row in rows), default=None)
+
+
 def _read_count(file: Path) -> dict[str, Any] | None:
     try:
         row: dict[str, Any] = json.loads(file.read_text())
     except FileNotFoundError:  # another fold was faster
+        return None
+    except ValueError:
+        log.warning("%s is no count of a stage; it is kept aside as .broken", file)
+        file.rename(file.with_suffix(".broken"))
         return None
     return row | {"started_at": datetime.fromisoformat(row["started_at"])}
 

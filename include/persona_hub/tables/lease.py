@@ -67,7 +67,7 @@ def hold_lease(lake: str, name: str, *, wait_s: float = 600.0, ttl_s: float = 30
     """
     folder = Path(lake) / "_leases" / name.replace("/", "__")
     folder.mkdir(parents=True, exist_ok=True)
-    owner = f"{socket.gethostname()}:{os.getpid()}:{_start_time(os.getpid())}:{threading.get_ident()}"
+    owner = f"{socket.gethostname()}:{os.getpid()}:{read_start_time(os.getpid())}:{threading.get_ident()}"
     deadline, told = time.monotonic() + wait_s, False
     while (number := _try_acquire(folder, owner, ttl_s)) is None:
         holder = _read(folder / str(_highest(folder)))
@@ -119,7 +119,7 @@ def _is_free(held: dict[str, object] | None, file: Path, ttl_s: float) -> bool:
     if float(str(held["expires"])) < time.time():
         return True
     host, pid, started, _ = str(held["owner"]).rsplit(":", 3)
-    return host == socket.gethostname() and _start_time(int(pid)) != started
+    return host == socket.gethostname() and read_start_time(int(pid)) != started
 
 
 def _highest(folder: Path) -> int:
@@ -139,11 +139,12 @@ def _write(file: Path, owner: str, expires: float) -> None:
     scratch.replace(file)
 
 
-def _start_time(pid: int) -> str:
+def read_start_time(pid: int) -> str:
     """A process's start in clock ticks since boot: tells a living owner from a later process with its number."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return "gone"
-    # A killed process that nobody waits for, as in a container without an init, stays listed.
-    return "gone" if state in "ZX" else fields[18]
+    # A killed process that nobody waits for, as in a container without an init, stays listed. Its first thread may be
+    # dead before the others, which still hold what it had open.
+    return "gone" if state in "ZX" and int(fields[16]) <= 1 else fields[18]

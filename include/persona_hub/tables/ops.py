@@ -25,7 +25,7 @@ STAGE_COUNTS = Table(
         Column("from_ledger", "BIGINT", "Questions that were answered already"),
         Column("prompt_tokens", "BIGINT", "Of those calls"),
         Column("completion_tokens", "BIGINT", "Of those calls"),
-        Column("money", "DOUBLE", "Of those calls; null where a price is unknown", True),
+        Column("money", "DOUBLE", "Of those calls, as far as known (`events` counts the `unpriced`); null where no price is known", True),
     ),
     key=("slice", "stage", "data_type", "run_id", "attempt"),
     checks={"every_row_explained": "rows_in = rows_out + rows_removed", "no_negative": "rows_out >= 0 AND calls >= 0"},

@@ -11,6 +11,7 @@ from pyarrow.parquet import filters_to_expression
 from persona_hub.tables.lease import hold_lease
 from persona_hub.tables.model import Table
 
+MANY_FILES = 50
 _ARROW = {
     "STRING": pa.string(),
     "BIGINT": pa.int64(),
@@ -49,6 +50,8 @@ def merge_rows(lake: str, table: Table, rows: list[dict[str, Any]]) -> None:
         same = " AND ".join(f"t.{name} = s.{name}" for name in table.key)
         merge = DeltaTable(table.path(lake)).merge(source, same, source_alias="s", target_alias="t")
         merge.when_matched_update_all().when_not_matched_insert_all().execute()
+        if len(stored.file_uris()) > MANY_FILES:  # each merge adds one, and each reader opens all
+            DeltaTable(table.path(lake)).optimize.compact()
 
 
 def read_rows(
