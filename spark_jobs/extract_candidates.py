@@ -4,33 +4,25 @@ from __future__ import annotations
 
 from pyspark.sql import functions as F
 
-from persona_hub.core.keys import persona_id
-from persona_hub.personas.text_to_persona import build_request, load_persona_prompt, read_persona
+from persona_hub.personas.text_to_persona import read_persona
 from persona_hub.spark.job import Job, run_job
-from persona_hub.spark.questions import ask_about, count_rules, read_answers, shape_removals
+from persona_hub.spark.questions import ask_about, count_rules, shape_removals
 from persona_hub.spark.tables import read_table, replace_rows
+from persona_hub.stages import EXTRACT, get_stage
 from persona_hub.tables.bronze import PAGES
 from persona_hub.tables.silver import CANDIDATES, REMOVALS
 
-STAGE = "extract_candidates"
+STAGE = get_stage(EXTRACT)
 
 
 def extract_candidates(job: Job) -> None:
-    llm = job.settings.llm
+    prompts = [STAGE.load_prompt(endpoint) for endpoint in job.settings.llm.for_stage(STAGE.name)]
+    by_hash = {prompt.hash: prompt for prompt in prompts}
     pages = read_table(job.spark, job.lake, PAGES, slice=job.slice)
     sources = pages.select(F.col("page_id").alias("source_id"), F.col("text").alias("source_text"))
-    with job.stage(STAGE) as tally:
-        ask_about(
-            job,
-            STAGE,
-            sources,
-            load_persona_prompt(llm),
-            build=lambda text: build_request(text, llm),
-            name_row=lambda page: persona_id(page, 0),
-            tally=tally,
-        )
-        answers = read_answers(
-            job, STAGE, sources, lambda text, reason, _: read_persona(text, reason, load_persona_prompt(llm))
+    with job.stage(STAGE.name) as tally:
+        answers = ask_about(
+            job, STAGE, sources, lambda text, reason, _, prompt: read_persona(text, reason, by_hash[prompt]), tally
         )
         accepted, refused = answers.where("rule IS NULL"), answers.where("rule IS NOT NULL")
         candidates = accepted.select(
@@ -40,8 +32,9 @@ def extract_candidates(job: Job) -> None:
             F.col("text").alias("persona"),
             *("text_hash", "completion_key", "prompt_id", "prompt_hash", "model"),
         )
-        tally.rows_in, tally.rows_out, tally.removed = answers.count(), accepted.count(), count_rules(refused)
-        replace_rows(shape_removals(job, STAGE, refused), job.lake, REMOVALS, slice=job.slice, stage=STAGE)
+        tally.rows_in, tally.rows_out, tally.removed = pages.count(), accepted.count(), count_rules(refused)
+        removals = shape_removals(job, STAGE.name, refused)
+        replace_rows(removals, job.lake, REMOVALS, slice=job.slice, stage=STAGE.name)
         replace_rows(candidates, job.lake, CANDIDATES, slice=job.slice)
 
 

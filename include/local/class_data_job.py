@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from persona_hub.core.keys import page_id, persona_id
 from persona_hub.spark.questions import mark_copies
 from persona_hub.spark.rows import map_rows
-from persona_hub.spark.tables import append_new, ensure_table, merge_slice, read_table, replace_rows
+from persona_hub.spark.tables import append_rows, ensure_table, merge_slice, read_table, replace_rows
 from persona_hub.spark.words import find_word_pairs
 from persona_hub.tables.gold import PERSONAS
 from persona_hub.tables.silver import CANDIDATES, QUESTIONS, REMOVALS
@@ -37,7 +37,7 @@ def run_steps(spark: SparkSession, lake: str) -> int:
     for _ in range(2):  # the second time there is something to replace
         replace_rows(rows, lake, CANDIDATES, slice=SLICE)
         replace_rows(rows, lake, QUESTIONS, slice=SLICE, stage="a", data_type="")
-        append_new(spark.createDataFrame(rows.limit(3).collect(), SCHEMA), lake, QUESTIONS)
+        append_rows(spark.createDataFrame(rows.limit(3).collect(), SCHEMA), lake, QUESTIONS)
         ensure_table(spark, lake, PERSONAS)
         merge_slice(rows, lake, PERSONAS, SLICE)
         replace_rows(spark.createDataFrame([], REMOVALS.schema), lake, REMOVALS, slice=SLICE, stage=("a", "b"))

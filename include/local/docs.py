@@ -20,6 +20,7 @@ from typing import Literal, get_args, get_origin
 from pydantic import BaseModel
 
 from local.home import CHECKOUT
+from persona_hub import stages
 from persona_hub.settings import PREFIX, Settings
 from persona_hub.synthesis import registry
 from persona_hub.tables import FIXED, Column, Table
@@ -82,8 +83,7 @@ def render_dags(dags: Path, jobs: Path) -> str:
         lines += [f"## `{ast.literal_eval(dag.args[0])}`", "", f"File `{file.parent.name}/{file.name}`.", ""]
         lines += [f"- {name}: `{keywords[name]}`" for name in ("schedule", "catchup", "max_active_runs")]
         lines += ["", "| Spark task | asks the model | what it does |", "| --- | --- | --- |"]
-        for call in _find_calls(tree, "run_job"):
-            job = ast.literal_eval(call.args[0])
+        for job, call in _find_jobs(tree):
             says = ast.get_docstring(ast.parse((jobs / f"{job}.py").read_text(encoding="utf-8"))) or ""
             asks = any(one.arg == MODEL_FLAG for one in call.keywords)
             lines.append(_row(f"`{job}`", "yes" if asks else "", says.splitlines()[0].replace("<", "\\<")))
@@ -133,6 +133,17 @@ def _describe_settings(model: type[BaseModel], prefix: str) -> Iterator[str]:
     for name, kind in groups:
         yield from ("", f"## {name}", "")
         yield from _describe_settings(kind, f"{prefix}{name.upper()}__")
+
+
+def _find_jobs(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
+    """The Spark jobs in a DAG file: `run_job(<job>, ...)`, or an operator's keyword `job`; a text or a stage's name."""
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        is_run = isinstance(call.func, ast.Name) and call.func.id == "run_job"
+        for value in call.args[:1] if is_run else [one.value for one in call.keywords if one.arg == "job"]:
+            if isinstance(value, ast.Constant):
+                yield str(value.value), call
+            elif isinstance(value, ast.Name) and hasattr(stages, value.id):
+                yield getattr(stages, value.id), call
 
 
 def _find_calls(tree: ast.AST, name: str) -> Iterator[ast.Call]:

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from persona_hub.core.keys import text_hash
 from persona_hub.errors import TableMismatch
-from persona_hub.spark.tables import append_new, ensure_table, merge_slice, read_table, read_version, replace_rows
+from persona_hub.spark.tables import append_rows, ensure_table, merge_slice, read_table, read_version, replace_rows
 from persona_hub.tables.gold import PERSONAS
 from persona_hub.tables.model import Column, Table
 from persona_hub.tables.silver import REMOVALS
@@ -127,7 +127,7 @@ def test_a_table_with_other_columns_is_left_alone(
     for touch in (
         lambda: read_table(spark, lake, NOTES),
         lambda: replace_rows(rows, lake, NOTES, slice=ONE),
-        lambda: append_new(rows, lake, NOTES),
+        lambda: append_rows(rows, lake, NOTES),
     ):
         with pytest.raises(TableMismatch) as raised:
             touch()
@@ -151,12 +151,11 @@ def test_replace_rows_replaces_exactly_its_slice(make_notes: Callable[..., DataF
     assert read(lake) == [(TWO, "c", 3)]
 
 
-def test_append_new_twice_is_once(make_notes: Callable[..., DataFrame], tmp_path: Path) -> None:
+def test_append_rows_leaves_what_is_there(make_notes: Callable[..., DataFrame], tmp_path: Path) -> None:
     lake = str(tmp_path)
-    append_new(make_notes((ONE, "a", 1), (ONE, "b", 2)), lake, NOTES)
-    append_new(make_notes((ONE, "b", 9), (TWO, "c", 3)), lake, NOTES)  # a key that is there keeps what it has
-    append_new(make_notes((ONE, "b", 9), (TWO, "c", 3)), lake, NOTES)
-    assert read(lake) == [(ONE, "a", 1), (ONE, "b", 2), (TWO, "c", 3)]
+    append_rows(make_notes((ONE, "a", 1)), lake, NOTES)
+    append_rows(make_notes((ONE, "b", 2), (TWO, "c", None)), lake, NOTES)
+    assert read(lake) == [(ONE, "a", 1), (ONE, "b", 2), (TWO, "c", None)]
 
 
 def test_a_frame_stays_at_the_version_it_was_read_at(

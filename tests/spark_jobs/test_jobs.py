@@ -73,7 +73,8 @@ class Chain:
     ) -> None:
         self._make_job, self._load, self._server, self._reply = make_job, load_job_file, model_server, reply
         settings = {"crawl__files_per_slice": 2, "synthesis__personas_per_type": PERSONAS_PER_TYPE}
-        self.settings = settings | {"llm__base_url": model_server.url, "llm__max_attempts": 1}
+        model = {"llm__base_url": model_server.url, "llm__model": "served-model", "llm__max_attempts": 1}
+        self.settings = settings | model
         self.lake = make_job(SLICE).lake
 
     def run(self, run_id: str) -> State:

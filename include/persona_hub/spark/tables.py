@@ -60,14 +60,13 @@ def replace_rows(rows: DataFrame, lake: str, table: Table, **where: str | tuple[
         )
 
 
-def append_new(rows: DataFrame, lake: str, table: Table) -> None:
-    """Appends those rows whose key the table lacks, in one commit: safe to repeat after a crash."""
+def append_rows(rows: DataFrame, lake: str, table: Table) -> None:
+    """Appends rows, in one commit. The caller knows that the table lacks them, and that nobody else brings them."""
     ensure_table(rows.sparkSession, lake, table)
     with hold_lease(lake, table.name) as lease:
-        stored = rows.sparkSession.read.format("delta").load(table.path(lake)).select(*table.key)
-        fresh = shape_rows(rows, table).join(stored, on=list(table.key), how="left_anti")
+        shaped = shape_rows(rows, table)
         lease.verify()
-        shape_rows(fresh, table).write.format("delta").mode("append").save(table.path(lake))
+        shaped.write.format("delta").mode("append").save(table.path(lake))
 
 
 def merge_slice(rows: DataFrame, lake: str, table: Table, slice_key: str) -> None:
