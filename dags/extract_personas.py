@@ -16,9 +16,16 @@ rows and asks the model nothing new.
 | --- | --- | --- |
 | any | `There is no connection …` | create it with the command in the log, clear the task |
 | `ingest_pages` | the file's name in the log: gone, or no WARC | mend the source, clear the task |
+| `estimate_candidates` | the budget that would be passed, with its figures; the link *Estimate* | raise the setting that it names, or ask less, and clear the task |
+| `batch_candidates` | what the endpoint says of the batch or its file | mend what it names, clear the task; batches that were paid for are found again |
 | `extract_candidates` | the endpoint's answer: down, wrong key, wrong model | mend `persona_hub_llm`, clear the task; answers that arrived are kept |
+| `extract_candidates` | `BudgetReached` | what was bought is kept: raise the setting that it names, or wait for the next day or month, and clear the task |
 | `deduplicate_personas` | memory | a larger `spark.driver.memory` in the connection `spark_default`, extra `conf` |
-| `publish_personas` | the expectation that failed, what was seen, the Data Docs | nothing was published: fix the cause, or set the limit, and clear from `extract_candidates` |
+| `publish_personas` | the expectation that failed, what was seen, the link *Data Docs* | nothing was published: fix the cause, or set the limit, and clear from `extract_candidates` |
+
+`estimate_candidates` says what the slice will cost before the first call; its link *Estimate* has the figures.
+`batch_candidates` is there where `PERSONA_HUB_BATCH__STAGES` names `extract_candidates`: it asks at the batch discount,
+and holds a place in the pool `llm` meanwhile.
 
 `report_personas` runs in any case and logs the funnel: rows in, rows out, and which rule removed the rest.
 """
@@ -28,8 +35,11 @@ from __future__ import annotations
 from airflow.sdk import DAG, chain, task
 
 from persona_hub.settings import load_settings
-from persona_hub_airflow.alerts import alert_when_late
+from persona_hub.stages import EXTRACT
 from persona_hub_airflow.assets import PERSONAS
+from persona_hub_airflow.batch import BatchOperator
+from persona_hub_airflow.estimate import EstimateOperator
+from persona_hub_airflow.links import GatedSparkOperator
 from persona_hub_airflow.report import SLICE_ARGS, log_funnel
 from persona_hub_airflow.spark import PersonaHubSparkOperator, retry_policy
 from persona_hub_airflow.timetable import CrawlSliceTimetable
@@ -42,7 +52,6 @@ with DAG(
     catchup=False,
     max_active_runs=2,
     default_args=retry_policy(settings),
-    deadline=alert_when_late(),
     doc_md=__doc__,
     tags=["persona_hub"],
 ):
@@ -51,14 +60,18 @@ with DAG(
     def report_personas() -> None:
         log_funnel()
 
-    def run_job(job: str, **kwargs: object) -> PersonaHubSparkOperator:
-        return PersonaHubSparkOperator(task_id=job, job=job, job_args=SLICE_ARGS, **kwargs)
+    def run_job(
+        job: str, operator: type[PersonaHubSparkOperator] = PersonaHubSparkOperator, **kwargs: object
+    ) -> PersonaHubSparkOperator:
+        return operator(task_id=job, job=job, job_args=SLICE_ARGS, **kwargs)
 
     chain(
         run_job("ingest_pages"),
-        run_job("extract_candidates", uses_model=True),
+        EstimateOperator(task_id="estimate_candidates", stage=EXTRACT),
+        *([BatchOperator(task_id="batch_candidates", stage=EXTRACT)] if EXTRACT in settings.batch.stages else []),
+        run_job(EXTRACT, uses_model=True),
         run_job("deduplicate_personas"),
-        run_job("publish_personas", outlets=[PERSONAS]),
+        run_job("publish_personas", GatedSparkOperator, outlets=[PERSONAS]),
         # A teardown: it runs whatever happened before, and does not make a failed run look like a success.
         report_personas().as_teardown(),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 import persona_hub
 from persona_hub.errors import HOPELESS
 from persona_hub.settings import Settings, load_settings
-from persona_hub_airflow.connections import MODEL, SPARK, get_connection, read_model_environment
+from persona_hub_airflow.connections import MODEL, SPARK, get_connection, list_secrets, read_model_environment
 from persona_hub_airflow.package import build_library_zip
 from persona_hub_airflow.process_group import die_with_parent, end_process_group
 from persona_hub_airflow.spark_conf import driver_conf
@@ -131,7 +132,7 @@ class PersonaHubSparkOperator(SparkSubmitOperator):
         if self.uses_model:
             model = get_connection(MODEL)
             environment |= read_model_environment(model)
-            secrets = [model.password or ""]
+            secrets = list_secrets(load_settings(os.environ | environment).llm)
         return PersonaHubSparkHook(
             conf=(self.conf or {}) | conf,
             conn_id=SPARK,

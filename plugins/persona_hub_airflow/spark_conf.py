@@ -20,6 +20,8 @@ def driver_conf(settings: Settings) -> dict[str, str]:
         "spark.databricks.delta.snapshotPartitions": "1",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.warehouse.dir": str(settings.home / "run" / "warehouse"),
+        # A worker whose task is given up first brings its paid answers home: calls of up to a time limit are out.
+        "spark.python.task.killTimeout": "300s",
         "spark.ui.enabled": "false",
         "spark.log.level": "WARN",
         "spark.driver.memory": "1g",

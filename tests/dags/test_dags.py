@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG
+from airflow.serialization.serialized_objects import DagSerialization
 
 from persona_hub.synthesis import registry
 from persona_hub_airflow.mapper import SliceMapper
@@ -40,16 +41,50 @@ def test_each_says_what_it_makes_and_how_to_triage(dags: dict[str, DAG]) -> None
 def test_tasks_and_their_order(dags: dict[str, DAG]) -> None:
     order = {name: {task.task_id: sorted(task.downstream_task_ids) for task in dag.tasks} for name, dag in dags.items()}
     assert order["extract_personas"] == {
-        "ingest_pages": ["extract_candidates"],
+        "ingest_pages": ["estimate_candidates"],
+        "estimate_candidates": ["extract_candidates"],
         "extract_candidates": ["deduplicate_personas"],
         "deduplicate_personas": ["publish_personas"],
         "publish_personas": ["report_personas"],
         "report_personas": [],
     }
     assert order["synthesize_tasks"] == {
+        "make_samples.estimate_samples": ["make_samples.synthesize_samples"],
         "make_samples.synthesize_samples": ["make_samples.export_samples"],
         "make_samples.export_samples": ["report_samples"],
         "report_samples": [],
+    }
+
+
+def test_batches_come_between_estimate_and_stage_where_the_settings_name_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERSONA_HUB_BATCH__STAGES", '["extract_candidates", "synthesize_samples"]')
+    bag = DagBag(ROOT / "dags")
+    assert bag.import_errors == {}
+    for dag, before, batch, after in (
+        ("extract_personas", "estimate_candidates", "batch_candidates", "extract_candidates"),
+        *[("synthesize_tasks", *(f"make_samples.{name}_samples" for name in ("estimate", "batch", "synthesize")))],
+    ):
+        task = bag.dags[dag].get_task(batch)
+        assert (task.upstream_task_ids, task.downstream_task_ids) == ({before}, {after})
+        assert (task.pool, task.stage) == ("llm", after.rpartition(".")[2])
+        assert bag.dags[dag].get_task(before).stage == task.stage
+
+
+def test_links_to_reports_are_airflows_to_find(dags: dict[str, DAG]) -> None:
+    """The server knows a link by its name and the XCom that holds its address, in the DAG as it is stored."""
+    stored = {name: DagSerialization.to_dict(dag)["dag"] for name, dag in dags.items()}
+    links = {
+        task["__var"]["task_id"]: task["__var"]["_operator_extra_links"]
+        for dag in stored.values()
+        for task in dag["tasks"]
+        if "_operator_extra_links" in task["__var"]
+    }
+    estimate, docs = {"Estimate": "_link_EstimateLink"}, {"Data Docs": "_link_DataDocsLink"}
+    assert links == {
+        "estimate_candidates": estimate,
+        "publish_personas": docs,
+        "make_samples.estimate_samples": estimate,
+        "make_samples.synthesize_samples": docs,
     }
 
 

@@ -18,7 +18,9 @@ import time
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import quote
 
+import httpx
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -86,6 +88,16 @@ def test_a_driver_killed_half_way_is_retried_and_nothing_is_doubled(hub):
     assert len({row["persona_id"] for row in rows}) == len(rows) == stage["rows_out"]
 
 
+def test_the_estimate_is_a_page_behind_the_login(hub):
+    run_id = next(iter(hub.api.list_runs(EXTRACT, hub.key)))["dag_run_id"]
+    path = f"/dags/{EXTRACT}/dagRuns/{quote(run_id, safe='')}/taskInstances/estimate_candidates/links"
+    address = hub.services.api_url + hub.api.call("GET", path)["extra_links"]["Estimate"]
+    assert httpx.get(address).status_code == 401
+    shown = httpx.get(address, headers={"Authorization": f"Bearer {hub.api.fetch_token()}"})
+    assert shown.status_code == 200
+    assert "pending questions" in shown.text and hub.key in shown.text
+
+
 def test_every_record_is_counted_and_every_missing_row_explained(hub):
     counts = {row["stage"]: row for row in latest_counts(fold_counts(hub.settings.lake), hub.key)}
     ingest = counts["ingest_pages"]
@@ -112,6 +124,7 @@ def test_samples_follow_by_asset_and_a_failing_type_stops_no_other(hub):
     done = Counter(task.task_id for task in tasks if task.state == "success")
     others = len(registry.names()) - 1
     assert done == {
+        "make_samples.estimate_samples": others + 1,
         "make_samples.synthesize_samples": others,
         "make_samples.export_samples": others,
         "report_samples": 1,

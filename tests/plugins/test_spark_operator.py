@@ -27,7 +27,7 @@ MODEL = {
     "conn_type": "http",
     "host": "http://127.0.0.1:8000/v1",
     "password": SECRET,
-    "extra": {"model": "large", "json_schema": False, "price_input": 0.5},
+    "extra": {"model": "large", "features": ["seed"], "window": 16},
 }
 
 
@@ -75,9 +75,9 @@ def test_command_line_and_environment(submit: Any, tmp_path: Path) -> None:
         f"PERSONA_HUB_HOME={tmp_path}/home",
         f"PERSONA_HUB_LLM__API_KEY={SECRET}",
         "PERSONA_HUB_LLM__BASE_URL=http://127.0.0.1:8000/v1",
-        "PERSONA_HUB_LLM__JSON_SCHEMA=false",
+        'PERSONA_HUB_LLM__FEATURES=["seed"]',
         "PERSONA_HUB_LLM__MODEL=large",
-        "PERSONA_HUB_LLM__PRICE_INPUT=0.5",
+        "PERSONA_HUB_LLM__WINDOW=16",
     ]
     assert SECRET not in "".join(args)
 
