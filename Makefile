@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status test test-pure test-spark test-airflow test-e2e lint docs lock clean
+.PHONY: help setup demo up down status test test-pure test-spark test-airflow test-e2e soak bench-calls lint docs lock clean
 
 ROOT := $(CURDIR)
 HUB := $(ROOT)/.hub
@@ -16,6 +16,7 @@ SOURCE ?=
 SPARK_TESTS := tests/spark tests/spark_jobs tests/quality
 AIRFLOW_TESTS := tests/plugins tests/dags
 E2E_TESTS := tests/e2e
+SOAK_TESTS := tests/soak
 PYTEST := $(PYTHON) -m pytest --durations=5
 
 help:  ## this list
@@ -40,7 +41,7 @@ test: lint test-pure test-spark test-airflow test-e2e  ## all checks and tests, 
 
 test-pure: setup  ## tests without Java and Airflow
 	@echo "== pure"
-	@$(PYTEST) tests $(addprefix --ignore=,$(SPARK_TESTS) $(AIRFLOW_TESTS) $(E2E_TESTS))
+	@$(PYTEST) tests $(addprefix --ignore=,$(SPARK_TESTS) $(AIRFLOW_TESTS) $(E2E_TESTS) $(SOAK_TESTS))
 
 test-spark: setup  ## tests with Spark and real Delta tables
 	@echo "== spark"
@@ -53,6 +54,14 @@ test-airflow: setup  ## tests that import Airflow
 test-e2e: setup  ## a real Airflow drives the real jobs
 	@echo "== end to end"
 	@$(PYTEST) $(E2E_TESTS)
+
+soak: setup  ## what takes longer than CI has time for: kills, restarts and batches under a real Airflow
+	@echo "== soak"
+	@$(PYTEST) $(SOAK_TESTS)
+
+PARTS ?=
+bench-calls: setup  ## model calls beside their ideal and their peers; PARTS="process limits stage start peers"
+	@$(PYTHON) tests/bench/calls.py $(PARTS)
 
 lint: setup  ## style, Airflow's rules, types, import directions, generated docs
 	@echo "== lint"
