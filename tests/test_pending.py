@@ -103,11 +103,11 @@ def test_pages_are_asked_about_whatever_they_say(tmp_path: Path) -> None:
 
 def test_memory_holds_keys_and_not_requests(tmp_path: Path, math: CallingStage) -> None:
     settings = load(tmp_path)
-    write_personas(settings, SLICE, range(20_000))
+    write_personas(settings, SLICE, range(5_000))
     tracemalloc.start()
     try:
-        assert sum(1 for _ in iter_pending(settings, SLICE, math)) == 20_000
+        assert sum(1 for _ in iter_pending(settings, SLICE, math)) == 5_000
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 20_000 * 500  # a request takes some 5,000 bytes
+    assert peak < 5_000 * 500  # a request takes some 5,000 bytes

@@ -24,12 +24,12 @@ from persona_hub.stages import EXTRACT, get_stage
 from persona_hub.tables.silver import COMPLETIONS
 
 SLICE = "S/00001"
-SCHEMA = "row_id STRING, endpoint BIGINT, completion_key STRING, request STRING, prompt_hash STRING"
+SCHEMA = "row_id STRING, endpoint BIGINT, completion_key STRING, request STRING"
 
 
-def make_rows(count: int) -> Iterator[tuple[str, int, str, str, str]]:
+def make_rows(count: int) -> Iterator[tuple[str, int, str, str]]:
     for number, request in enumerate(make_requests(0, count)):
-        yield f"row {number}", 0, request.key, request.to_json(), "hash"
+        yield f"row {number}", 0, request.key, request.to_json()
 
 
 def main(result: Path, count: int) -> None:

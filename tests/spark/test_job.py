@@ -12,8 +12,9 @@ import pytest
 
 from persona_hub.errors import HOPELESS, GateFailed, LeaseHeld
 from persona_hub.llm.requests import Request
+from persona_hub.spark.asking import ask_all
 from persona_hub.spark.job import Job, Tally, run_job
-from persona_hub.spark.ledger import ask_all
+from persona_hub.stages import EXTRACT, get_stage
 from persona_hub.tables.counts import fold_counts
 from persona_hub.tables.lease import hold_lease
 
@@ -65,18 +66,20 @@ def test_a_misspelled_setting_ends_in_one_line(start, monkeypatch: pytest.Monkey
 def test_an_error_on_an_executor_ends_in_one_line(start, spark, model_server, answer, monkeypatch) -> None:
     def ask(job: Job) -> None:
         request = Request("m", [{"role": "user", "content": "Hi"}])
-        questions = job.spark.createDataFrame([(request.key, request.to_json())], "completion_key STRING, request STRING")
-        ask_all(job, "extract", questions, Tally())
+        schema = "row_id STRING, endpoint BIGINT, completion_key STRING, request STRING"
+        questions = job.spark.createDataFrame([("row", 0, request.key, request.to_json())], schema)
+        ask_all(job, get_stage(EXTRACT), questions, Tally())
 
     monkeypatch.setenv("PERSONA_HUB_LLM__BASE_URL", model_server.url)
+    monkeypatch.setenv("PERSONA_HUB_LLM__FEATURES", "[]")
     monkeypatch.setenv("PERSONA_HUB_LLM__MAX_ATTEMPTS", "1")
     monkeypatch.setenv("PERSONA_HUB_LLM__API_KEY", "sk-secret-1")
     model_server.answer_with(answer("", 500))
     code, [line] = start(ask)
-    assert (code, line.startswith("on an executor: ModelUnavailable: The model endpoint")) == (1, True)
+    assert (code, line.startswith("ModelUnavailable: The model endpoint")) == (1, True)
     model_server.answer_with(answer("<html>Log in</html>"))
     code, [line] = start(ask)
-    assert (code, line.startswith("on an executor: ModelMisconfigured: The address")) == (HOPELESS, True)
+    assert (code, line.startswith("ModelMisconfigured: The model endpoint")) == (HOPELESS, True)
     assert "answers HTML" in line
     assert "sk-secret-1" not in line
 
