@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def main() -> None:
     parser.add_argument("--cookbook", type=Path, help="the cookbook's api_request_parallel_processor.py, for peers")
     parser.add_argument("--out", type=Path, help="JSON file of the figures; other parts' stay in it")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # ends what was started, too
     sys.path[:0] = FOLDERS
     os.environ["PYTHONPATH"] = os.pathsep.join([*FOLDERS, os.environ.get("PYTHONPATH", "")])
     from bench_tools import print_table, write_figures

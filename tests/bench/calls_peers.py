@@ -20,7 +20,7 @@ import psutil
 from bench_tools import CHECKOUT, HERE, Figure, keep_awake, run_endpoint
 from endpoint_process import EndpointProcess
 
-WINDOW, LATENCY_S, KILLS = 64, 1.0, 5
+WINDOW, LATENCY_S, KILLS = 64, 1.0, 3
 PACKAGES = ("bespokelabs-curator==0.1.31", "setuptools<80")
 HOME = CHECKOUT / ".hub" / "bench-peers"
 # No telemetry, no price list, no data set from outside.

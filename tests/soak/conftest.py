@@ -12,6 +12,7 @@ from installation import Installation, install, name_endpoint
 LIMITS = {
     "PERSONA_HUB_CRAWL__PAGES_PER_SLICE": "60",
     "PERSONA_HUB_SYNTHESIS__PERSONAS_PER_TYPE": "1",
+    "PERSONA_HUB_QUALITY__MIN_DISTINCT_SHARE": "0",  # the endpoint always gives the same persona
     "PERSONA_HUB_RETRY_DELAY_S": "2",
     "PERSONA_HUB_BATCH__STAGES": '["synthesize_samples"]',
     "PERSONA_HUB_BATCH__POLL_S": "1",

@@ -18,7 +18,6 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -65,7 +64,7 @@ class SpoolWriter:
         scratch.rename(self.path)  # never seen without its lock
 
     def write(self, completion: Completion) -> None:
-        row = asdict(completion)
+        row: dict[str, Any] = dict(vars(completion))  # flat: asdict would copy deeply, for half the cost of a write
         row["completion_key"] = row.pop("key")
         row |= self._fields
         row["money"] = compute_cost(completion, self._price, batch=self._batch)
