@@ -13,6 +13,8 @@ POOLS: tuple[dict[str, Any], ...] = (
     {"name": "spark", "slots": 2, "include_deferred": False, "description": "Spark drivers at once"},
     {"name": "llm", "slots": 4, "include_deferred": True, "description": "batches that a model endpoint works on"},
 )
+# It answers four calls at once and lets the others wait: a larger window only makes each wait longer.
+EXTRA = {"model": "smollm2-135m-instruct", "prompt_variant": "small", "input_chars": 500, "window": 4}
 # The connection with this description is ours to renew; any other endpoint is the user's and stays.
 EMBEDDED = "The embedded default, kept by make up. Change it, this text included, to name your own endpoint."
 
@@ -32,7 +34,7 @@ def describe_connections(model_url: str) -> tuple[dict[str, Any], ...]:
             "conn_type": "generic",
             "host": model_url,
             "password": "embedded",
-            "extra": json.dumps({"model": "smollm2-135m-instruct", "prompt_variant": "small", "input_chars": 500}),
+            "extra": json.dumps(EXTRA),
             "description": EMBEDDED,
         },
     )
