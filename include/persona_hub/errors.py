@@ -4,7 +4,8 @@
     ├── SettingsError          a setting is unknown, missing or out of range
     ├── CrawlError             the crawl's side
     │   ├── SourceError        a list or file of the source cannot be had, or is not what it should be
-    │   ├── UnreadableFile     a crawl file is no WARC, or breaks before its first record
+    │   │   └── NotThere       the source answers that it has no such file
+    │   ├── UnreadableFile     a crawl file is neither WARC nor ARC, or breaks before its first record
     │   └── UnknownSlice       a partition key that the calendar does not hold
     ├── RegistryError          a name registered twice, or asked for and not there
     ├── PromptError            a template that cannot be rendered: bad field, bad file
@@ -67,8 +68,12 @@ class SourceError(CrawlError):
     """A list or file of the source cannot be had, or is not what it should be."""
 
 
+class NotThere(SourceError):
+    """The source answers that it has no such file."""
+
+
 class UnreadableFile(CrawlError):
-    """A crawl file is no WARC, or breaks before its first record."""
+    """A crawl file is neither WARC nor ARC, or breaks before its first record."""
 
     retry_helps = False
 

@@ -21,6 +21,7 @@ PREFIX = "PERSONA_HUB_"
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 # An environment variable is a text: lists and objects come as JSON.
 Json = BeforeValidator(lambda value: json.loads(value) if isinstance(value, str) else value)
+Kind = Literal["wet", "warc", "arc"]
 Feature = Literal["json_schema", "json_object", "seed", "logprobs"]
 
 
@@ -28,13 +29,49 @@ class _Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class CrawlSettings(_Group):
-    """Which pages of a slice are read."""
+class PageRuleSettings(_Group):
+    """Where the page rules draw their lines: published values of Gopher (arXiv 2112.11446, table A1), C4 (1910.10683) and FineWeb (2406.17557)."""
 
-    files_per_slice: int = Field(1, ge=1, description="crawl files in a new snapshot's slices; old keys keep theirs")
+    languages: Annotated[tuple[str, ...], Json] = Field((), description="JSON list of languages that are kept, ISO 639-1 as in [\"en\", \"de\"]; all if empty")
+    max_language_rank: int = Field(1_200, ge=0, description="the detector's distance from the nearest language above which a page has none that is known")
+    blocked_hosts: str = Field("", description="file of hosts that are dropped with all below them, one a line (adult, spam); none if unset")
+    min_prose_share: Share = Field(0.05, description="share of a page in lines with sentences, below which it is navigation (of our own sample: C4 judges lines)")
+    lorem_ipsum: bool = Field(True, description="drop pages with lorem ipsum anywhere, as C4 does")
+    max_curly_ratio: float = Field(0.1, ge=0, description="curly brackets a word; C4 drops a page for one (0), and with it what programmers write")
+    max_symbol_ratio: float = Field(0.1, ge=0, description="hash signs, or ellipses, a word (Gopher: 0.1)")
+    max_bullet_lines: Share = Field(0.9, description="share of lines that begin with a bullet (Gopher: 0.9)")
+    max_ellipsis_lines: Share = Field(0.3, description="share of lines that end in an ellipsis (Gopher: 0.3)")
+    min_alphabetic_words: Share = Field(0.6, description="share of words with a letter in them (Gopher: 0.8, which drops tables of sports and prices)")
+    min_word_length: float = Field(3.0, ge=0, description="mean characters of a word (Gopher: 3)")
+    max_word_length: float = Field(10.0, ge=0, description="mean characters of a word (Gopher: 10)")
+    min_stop_words: int = Field(2, ge=0, le=8, description="of the, be, to, of, and, that, have, with: how many an English page must have (Gopher: 2)")
+    max_duplicate_lines: Share = Field(0.3, description="share of lines above 30 characters that stood there before (Gopher: 0.3 of all lines)")
+    max_duplicate_line_chars: Share = Field(0.2, description="share of characters in lines that stood there before (Gopher: 0.2)")
+    max_top_ngrams: Annotated[tuple[Share, Share, Share], Json] = Field((0.2, 0.18, 0.16), description="share of characters in the most frequent run of 2, 3 and 4 words (Gopher: these)")
+    max_duplicate_ngrams: Annotated[tuple[Share, Share, Share, Share, Share, Share], Json] = Field(
+        (0.3, 0.28, 0.26, 0.24, 0.22, 0.2), description="share of characters in repeated runs of 5 to 10 words (Gopher: half of these, which drops news that print their teaser twice)"
+    )
+
+
+class CrawlSettings(_Group):
+    """Where pages come from, how they are fetched, and which of a slice are read."""
+
+    source: str = Field("https://data.commoncrawl.org", description="mirror whose snapshots refresh_crawls enters: https://, s3:// or a folder")
+    index: str = Field("", description="address of collinfo.json; the source's own if unset (Common Crawl's: https://index.commoncrawl.org/collinfo.json)")
+    kinds: Annotated[tuple[Kind, ...], Json] = Field(("wet",), description="JSON list of file lists that are entered: wet, warc, arc; a snapshot's WARC and ARC files are a snapshot of their own")
+    newest: int | None = Field(None, ge=1, description="snapshots of the source that are entered, the newest ones; all if unset")
+    files_per_slice: int = Field(10, ge=1, description="crawl files in a new snapshot's slices; old keys keep theirs")
     pages_per_slice: int | None = Field(None, ge=1, description="pages that go on to the model, chosen by hash; all if unset")
+    pages_per_domain: int | None = Field(None, ge=1, description="of them, pages of one registered domain; any number if unset")
+    max_failed_share: Share = Field(0.1, description="share of a slice's files that may stay unread; above it the task fails")
+    contact: str = Field("", description="mail or web address in the User-Agent, so that a host's people can reach you; Common Crawl must have one")
+    max_connections: int = Field(8, ge=1, description="open connections to one host, over all tasks of all runs")
+    requests_per_second: float = Field(4.0, gt=0, description="requests to one host, over all tasks of all runs")
+    timeout_s: float = Field(60.0, gt=0, description="seconds without a byte after which a connection is broken")
+    max_attempts: int = Field(8, ge=1, description="tries of one file without a byte of progress in between")
     min_chars: int = Field(200, ge=0, description="shorter pages are dropped as `too_short` (Han, kana and Thai count fourfold)")
     max_chars: int = Field(20_000, ge=100, description="longer pages are cut here, and say so in `truncated`")
+    rules: PageRuleSettings = PageRuleSettings()
 
 
 class LlmSettings(_Group):

@@ -22,8 +22,8 @@ from persona_hub.llm.budget import MoneyMeter
 from persona_hub.llm.limits import Room
 from persona_hub.llm.pricing import Price, bound_cost
 from persona_hub.llm.requests import Completion, Request
-from persona_hub.llm.shared_state import SharedState, name_holder
 from persona_hub.settings import BudgetSettings, LlmSettings
+from persona_hub.tables.shared_state import SharedState, name_holder
 
 PRICE = Price(input=1.0, output=1.0)  # a token costs a millionth
 REQUEST = Request("m", [{"role": "user", "content": "x" * 28}], {"max_tokens": 400})

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from persona_hub.errors import BudgetReached
 from persona_hub.llm.budget import Accounts, MoneyMeter, name_scopes, raise_spent
-from persona_hub.llm.shared_state import name_holder
 from persona_hub.settings import BudgetSettings
+from persona_hub.tables.shared_state import name_holder
 
 STAGE = "S/00001/synthesize_samples/math"
 SPEND = """
 import sys
 from persona_hub.llm.budget import MoneyMeter
-from persona_hub.llm.shared_state import name_holder
+from persona_hub.tables.shared_state import name_holder
 from persona_hub.settings import BudgetSettings
 lake, bound, cost = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
 meter = MoneyMeter(lake, BudgetSettings(per_day=1.0), "r", "s", name_holder(), 60.0)
@@ -32,7 +32,7 @@ print(paid, flush=True)
 HOLD = """
 import sys
 from persona_hub.llm.budget import MoneyMeter
-from persona_hub.llm.shared_state import name_holder
+from persona_hub.tables.shared_state import name_holder
 from persona_hub.settings import BudgetSettings
 meter = MoneyMeter(sys.argv[1], BudgetSettings(per_run=1.0, per_day=5.0), "r", "s", name_holder(), 60.0)
 print(meter.exchange({}, {}, meter.find_scopes(), [0.25] * 3)[0], flush=True)

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from persona_hub.llm.limits import SILENCE_S, Bucket, EndpointLimits, Room, find_level, name_endpoint, serve
-from persona_hub.llm.shared_state import name_holder
 from persona_hub.settings import LlmSettings
+from persona_hub.tables.shared_state import name_holder
 
 HOLD = """
 import json, sys
 from persona_hub.llm.limits import EndpointLimits
-from persona_hub.llm.shared_state import name_holder
+from persona_hub.tables.shared_state import name_holder
 from persona_hub.settings import LlmSettings
 limits = EndpointLimits(sys.argv[1], LlmSettings(**json.loads(sys.argv[2])), name_holder())
 print(limits.exchange(0, [1.0] * int(sys.argv[3])).granted, flush=True)

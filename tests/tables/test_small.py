@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 
+from persona_hub.errors import UnknownSlice
 from persona_hub.tables.gold import PERSONAS
 from persona_hub.tables.ops import PUBLICATIONS
-from persona_hub.tables.small import merge_rows, read_rows
+from persona_hub.tables.small import merge_rows, read_rows, replace_slice
 
 WRITE = """
 import sys
@@ -50,6 +51,28 @@ def test_merge_inserts_and_replaces_by_key(tmp_path: Path) -> None:
     merge_rows(lake, PUBLICATIONS, [publication(2, rows=9), publication(1, "gold.task_math")])
     rows = sorted(read_rows(lake, PUBLICATIONS), key=lambda row: (row["table_name"], row["publication"]))
     assert rows == [publication(1), publication(2, rows=9), publication(1, "gold.task_math")]
+
+
+def test_a_slice_consists_of_the_rows_that_replace_it(tmp_path: Path) -> None:
+    lake = str(tmp_path)
+
+    def read() -> list[tuple[str, int, int]]:
+        rows = read_rows(lake, PUBLICATIONS)
+        return sorted((row["slice"], row["publication"], row["rows"]) for row in rows)
+
+    replace_slice(lake, PUBLICATIONS, [], "S/00001")
+    assert not DeltaTable.is_deltatable(PUBLICATIONS.path(lake))
+    replace_slice(lake, PUBLICATIONS, [publication(1), publication(2)], "S/00001")
+    replace_slice(lake, PUBLICATIONS, [publication(7, slice="S/00002")], "S/00002")
+    replace_slice(lake, PUBLICATIONS, [publication(2, rows=9), publication(3)], "S/00001")
+    assert read() == [("S/00001", 2, 9), ("S/00001", 3, 5), ("S/00002", 7, 5)]
+    replace_slice(lake, PUBLICATIONS, [], "S/00001")
+    assert read() == [("S/00002", 7, 5)]
+    version = DeltaTable(PUBLICATIONS.path(lake)).version()
+    replace_slice(lake, PUBLICATIONS, [], "S/00001")
+    assert DeltaTable(PUBLICATIONS.path(lake)).version() == version
+    with pytest.raises(UnknownSlice, match="is no slice key"):
+        replace_slice(lake, PUBLICATIONS, [publication(1)], "S/00001' OR '1' = '1")
 
 
 def test_reads_what_is_asked_for(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ from persona_hub.llm.budget import MoneyMeter
 from persona_hub.llm.limits import SILENCE_S, EndpointLimits
 from persona_hub.llm.pricing import Price, bound_cost, bound_tokens, compute_cost
 from persona_hub.llm.requests import Completion, Request
-from persona_hub.llm.shared_state import name_holder
 from persona_hub.settings import BudgetSettings, LlmSettings
+from persona_hub.tables.shared_state import name_holder
 
 log = logging.getLogger(__name__)
 

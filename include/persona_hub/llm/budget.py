@@ -19,8 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from persona_hub.errors import BudgetReached
-from persona_hub.llm.shared_state import LOOK_S, SharedState, is_gone
 from persona_hub.settings import BudgetSettings
+from persona_hub.tables.shared_state import LOOK_S, SharedState, is_gone
 
 # Seconds without a call after which a scope is dropped. What is in the ledger comes back with `raise_spent`.
 FORGET_S = {"run": 7_200.0, "stage": 7_200.0, "day": 2 * 86_400.0, "month": 40 * 86_400.0}

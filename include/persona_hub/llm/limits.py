@@ -1,7 +1,7 @@
 """The hard limits of one endpoint, kept by all partitions of all runs together.
 
 Two runs side by side never exceed a limit, because nobody sends before its send stands in the endpoint's one file, and
-each change of that file sees all others (shared_state.py). In detail:
+each change of that file sees all others (tables/shared_state.py). In detail:
 
 - **Calls in flight.** Every holder's calls stand in the file from before they are sent until after they ended, and a
   new one is granted only while their sum is below the limit. What a holder held comes back when its process is dead,
@@ -30,8 +30,8 @@ from itertools import accumulate
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from persona_hub.llm.shared_state import LOOK_S, SharedState, is_gone
 from persona_hub.settings import LlmSettings
+from persona_hub.tables.shared_state import LOOK_S, SharedState, is_gone
 
 BURST_S = 0.1
 SILENCE_S = 30.0

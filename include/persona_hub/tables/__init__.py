@@ -6,6 +6,7 @@ from persona_hub.tables import bronze, gold, ops, silver
 from persona_hub.tables.model import Column, Table
 
 FIXED: tuple[Table, ...] = (
+    bronze.CRAWL_FILES,
     bronze.PAGES,
     silver.QUESTIONS,
     silver.COMPLETIONS,
@@ -16,6 +17,7 @@ FIXED: tuple[Table, ...] = (
     gold.PERSONAS,
     ops.STAGE_COUNTS,
     ops.PUBLICATIONS,
+    ops.FAILED_FILES,
 )
 
 __all__ = ["FIXED", "Column", "Table"]

@@ -47,3 +47,20 @@ PUBLICATIONS = Table(
     key=("table_name", "publication"),
     checks={"number_from_one": "publication >= 1"},
 )
+
+FAILED_FILES = Table(
+    "ops.failed_files",
+    "Crawl files that a slice has not read yet, and why. A later try that reads one takes its row away.",
+    (
+        SLICE,
+        Column("file_ordinal", "BIGINT", "Place of the file in the snapshot's list"),
+        Column("file_base", "STRING", "Folder or address under which it was looked for"),
+        Column("file_path", "STRING", "Path of the file"),
+        Column("error", "STRING", "Class of the error"),
+        Column("reason", "STRING", "What was found, wanted, and what to do"),
+        Column("run_id", "STRING", "Run that failed to read it last"),
+        Column("attempt", "BIGINT", "Try of its task"),
+        Column("failed_at", "TIMESTAMP", "When"),
+    ),
+    key=("slice", "file_ordinal"),
+)

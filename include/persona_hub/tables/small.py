@@ -8,6 +8,7 @@ import pyarrow as pa
 from deltalake import DeltaTable, Schema
 from pyarrow.parquet import filters_to_expression
 
+from persona_hub.core.keys import parse_slice_key
 from persona_hub.tables.lease import hold_lease
 from persona_hub.tables.model import Table
 
@@ -30,10 +31,21 @@ def arrow_schema(table: Table) -> pa.Schema:
 
 def merge_rows(lake: str, table: Table, rows: list[dict[str, Any]]) -> None:
     """Inserts rows, or replaces those with the same key: a repeat changes nothing. Takes the table's lease."""
-    if not rows:
-        return
+    if rows:
+        _merge(lake, table, rows, None)
+
+
+def replace_slice(lake: str, table: Table, rows: list[dict[str, Any]], slice_key: str) -> None:
+    """Makes the slice consist of these rows, in one commit; with none where it has no rows and gets none."""
+    if rows or read_rows(lake, table, filters=[("slice", "=", slice_key)]):
+        _merge(lake, table, rows, slice_key)
+
+
+def _merge(lake: str, table: Table, rows: list[dict[str, Any]], slice_key: str | None) -> None:
     if table.cluster:
         raise ValueError(f"{table.name} is clustered: delta-rs does not write it")
+    if slice_key is not None:
+        parse_slice_key(slice_key)  # it goes into a condition
     schema = arrow_schema(table)
     source = pa.Table.from_pylist(rows, schema=schema)
     with hold_lease(lake, table.name):
@@ -49,7 +61,10 @@ def merge_rows(lake: str, table: Table, rows: list[dict[str, Any]]) -> None:
                 stored.alter.add_constraint({name: rule})
         same = " AND ".join(f"t.{name} = s.{name}" for name in table.key)
         merge = DeltaTable(table.path(lake)).merge(source, same, source_alias="s", target_alias="t")
-        merge.when_matched_update_all().when_not_matched_insert_all().execute()
+        merge = merge.when_matched_update_all().when_not_matched_insert_all()
+        if slice_key is not None:
+            merge = merge.when_not_matched_by_source_delete(f"t.slice = '{slice_key}'")
+        merge.execute()
         if len(stored.file_uris()) > MANY_FILES:  # each merge adds one, and each reader opens all
             DeltaTable(table.path(lake)).optimize.compact()
 

@@ -17,13 +17,13 @@ from pathlib import Path
 import pytest
 
 from persona_hub.errors import LakeError
-from persona_hub.llm.shared_state import PLACES, SharedState, is_gone, name_holder
+from persona_hub.tables.shared_state import PLACES, SharedState, is_gone, name_holder
 
 COUNT_UP = """
 import sys
 from pathlib import Path
 from tests_count import Count
-from persona_hub.llm.shared_state import SharedState
+from persona_hub.tables.shared_state import SharedState
 state = SharedState(Path(sys.argv[1]), Count, lambda was_broken: Count())
 for number in range(int(sys.argv[2])):
     with state.change() as count:
@@ -149,7 +149,7 @@ def test_a_disk_that_takes_no_more_is_an_error_and_harms_nothing(tmp_path: Path)
 
 
 def test_a_lock_that_nobody_gives_back_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("persona_hub.llm.shared_state.LOCK_PATIENCE_S", 0.05)
+    monkeypatch.setattr("persona_hub.tables.shared_state.LOCK_PATIENCE_S", 0.05)
     state = open_state(tmp_path / "state")
     with state.change():
         pass
