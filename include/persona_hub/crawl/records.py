@@ -1,73 +1,60 @@
-"""Pages of a WET file (WARC/1.0, records of type `conversion`), read as a stream with fastwarc.
+"""Pages of a crawl file: conversions of WET files, responses of WARC files, records of ARC files.
 
-What is broken is counted in the report and never raised, with one exception: a file without a single readable record.
+What is broken is counted in the report and never raised, with one exception: a file without a single whole record.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from datetime import datetime
-from typing import BinaryIO, cast
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import BinaryIO
 
-from fastwarc.warc import ArchiveIterator, WarcRecord, WarcRecordType
-
+from persona_hub.core.verdict import Rejection
+from persona_hub.crawl.content import PageContent, read_content
+from persona_hub.crawl.frames import MAX_BODY, Frame, frame_records
 from persona_hub.crawl.members import MemberStream
+from persona_hub.crawl.report import ReadReport
 from persona_hub.errors import UnreadableFile
 
-MAX_BODY = 16 * 1024 * 1024
-"""Bytes of a record that are read; Common Crawl itself cuts what it fetches at 5 MiB or less."""
+FIRST_YEAR, LAST_YEAR = 1990, 2100
+PAGE_TYPES = frozenset({"conversion", "response", "arc"})
+__all__ = ["MAX_BODY", "Origin", "Page", "ReadReport", "read_origin", "read_pages"]
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The text of one web page, as its WET record holds it.
+    """The text of one web page, or why its record is none.
 
     Attributes:
-        record_number: place of the record in the file from 0, the warcinfo record included.
-        crawled_at: WARC-Date, aware.
-        language: first code of WARC-Identified-Content-Language (ISO 639-3), if there is one.
-        invalid_utf8: bytes that are no UTF-8 were replaced by U+FFFD.
-        body_cut: the record is longer than `MAX_BODY`, the text is its beginning.
-        digest_ok: WARC-Block-Digest against the body; None where there is no SHA-1 digest, or the body was cut.
+        record_number: place of the record in the file from 0, every record counted.
+        record_type: `conversion`, `response` or `arc`.
+        record_id: WARC-Record-ID without its brackets; ARC records have none.
+        crawled_at: date of the record, aware; None where it is unreadable.
+        declared_language: first code of WARC-Identified-Content-Language (ISO 639-3), if there is one.
+        invalid_utf8: bytes that are no text in their charset were replaced by U+FFFD.
+        body_cut: the text is the beginning of a record that is longer than `MAX_BODY`, or shorter than it says.
+        digest_ok: WARC-Block-Digest against the block; None where there is no SHA-1 digest, or the block was cut.
         offset: stored byte where the record begins, `length` bytes long; both None where several records share a
-            gzip member, so that none can be fetched alone.
+            gzip member or zstd frame, so that none can be fetched alone.
+        refusal: why a response is no page; its text is empty then.
     """
 
     record_number: int
-    record_id: str
+    record_type: str
+    record_id: str | None
     url: str
-    crawled_at: datetime
-    language: str | None
+    crawled_at: datetime | None
+    declared_language: str | None
     text: str
     invalid_utf8: bool
     body_cut: bool
     digest_ok: bool | None
-    offset: int | None = None
-    length: int | None = None
-
-
-@dataclass
-class ReadReport:
-    """What was met in one file; filled while `read_pages` is consumed.
-
-    Attributes:
-        records: complete records by WARC type.
-        malformed: conversion records without a WARC-Target-URI, WARC-Record-ID or readable WARC-Date.
-        cut: None, or where and how the file broke off; the record that it broke in is not counted.
-    """
-
-    records: Counter[str] = field(default_factory=Counter)
-    digests_verified: int = 0
-    digests_failed: int = 0
-    invalid_utf8: int = 0
-    bodies_cut: int = 0
-    malformed: int = 0
-    cut: str | None = None
+    offset: int | None
+    length: int | None
+    refusal: Rejection | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,27 +66,24 @@ class Origin:
 
 
 def read_pages(stream: BinaryIO, name: str, report: ReadReport) -> Iterator[Page]:
-    """Yields the pages of a WET file in its order, one record in memory at a time.
+    """Yields the pages of a crawl file in its order, one record in memory at a time.
 
     Args:
-        stream: the file as it is stored: gzip (a member per record or one for all) or plain.
+        stream: the file as it is stored: gzip or zstd (a member per record or one for all) or plain.
         name: the file, for messages.
         report: counted into.
 
     Raises:
-        UnreadableFile: not one complete record.
+        UnreadableFile: not one whole record.
     """
-    members = MemberStream(stream)
-    held: tuple[int, Page] | None = None  # a record's length is known when the next one begins
-    for number, (record, body) in enumerate(_read_records(members, report)):
-        start = record.stream_pos
-        if held:
-            yield _place(members, *held, end=start)
-        page = None if body is None else _make_page(record, body, number, report)
-        held = (start, page) if page else None
-    if held:  # after a break nobody knows where its record ended
-        yield held[1] if report.cut else _place(members, *held, end=None)
-    if not report.records:
+    members, found = MemberStream(stream, report), False
+    for frame in frame_records(members, report):
+        if not frame.whole:
+            continue
+        found = True
+        if frame.type in PAGE_TYPES and (page := _make_page(frame, report)):
+            yield page
+    if not found:
         raise _describe_unreadable(members, name, report)
 
 
@@ -109,89 +93,95 @@ def read_origin(stream: BinaryIO, name: str) -> Origin:
     Raises:
         UnreadableFile: there is none.
     """
-    members, report = MemberStream(stream), ReadReport()
-    for record, body in _read_records(members, report):
-        if body is None:
-            break
-        part_of = re.search(rb"^isPartOf:[ \t]*([!-~]+)", body, re.MULTILINE | re.IGNORECASE)
-        is_info = record.record_type == WarcRecordType.warcinfo
-        return Origin(part_of[1].decode("ascii") if part_of and is_info else None, record.record_date)
+    report = ReadReport()
+    members = MemberStream(stream, report)
+    for frame in frame_records(members, report):
+        if frame.whole:
+            part_of = re.search(rb"^isPartOf:[ \t]*([!-~]+)", frame.body, re.MULTILINE | re.IGNORECASE)
+            is_info = frame.type == "warcinfo"
+            return Origin(part_of[1].decode("ascii") if part_of and is_info else None, _read_date(frame))
     raise _describe_unreadable(members, name, report)
 
 
-def _read_records(members: MemberStream, report: ReadReport) -> Iterator[tuple[WarcRecord, bytes | None]]:
-    """Records with their bodies; reports the first break and ends there, with None for the body that it cut."""
-    records = iter(ArchiveIterator(cast(BinaryIO, members), parse_http=False, stream_detect=False))
-    while True:
-        try:
-            record = next(records)
-        except StopIteration:
-            break
-        except OSError as error:
-            if error.errno is not None:  # the disk's, not the format's
-                raise
-            report.cut = f"no WARC record follows the first {report.records.total()} ({error})"
-            break
-        wanted = min(record.content_length, MAX_BODY)
-        body = record.reader.read(wanted)
-        if len(body) < wanted:
-            report.cut = f"record {report.records.total()} ends after {len(body)} of {record.content_length} bytes"
-            yield record, None
-            break
-        report.records[str(record.record_type)] += 1
-        yield record, body
-    if members.cut:
-        report.cut = members.cut + (f"; {report.cut}" if report.cut else "")
-
-
-def _make_page(record: WarcRecord, body: bytes, number: int, report: ReadReport) -> Page | None:
-    if record.record_type != WarcRecordType.conversion:
+def _make_page(frame: Frame, report: ReadReport) -> Page | None:
+    headers = frame.headers
+    url = _text(headers.get(b"warc-target-uri", b"")).strip("<>")
+    if not url:
+        report.note("malformed", f"record {frame.number} has no WARC-Target-URI")
         return None
-    url, identity = _header(record, "WARC-Target-URI"), _header(record, "WARC-Record-ID")
-    if not url or not identity or record.record_date is None:
-        report.malformed += 1
+    if url[:4].lower() == "dns:":  # a look-up that the crawler kept as a response
         return None
-    body_cut = record.content_length > len(body)
-    digest_ok = None if body_cut else _verify_digest(_header(record, "WARC-Block-Digest"), body)
-    text, invalid = _decode(body)
+    digest_ok = None if frame.body_cut else _verify_digest(headers.get(b"warc-block-digest", b""), frame.body)
+    is_text = frame.type == "conversion"
+    content = PageContent(*_decode(frame.body)) if is_text else read_content(frame.body, report)
     report.digests_verified += digest_ok is True
     report.digests_failed += digest_ok is False
-    report.invalid_utf8 += invalid
-    report.bodies_cut += body_cut
-    language = re.match(r"[a-z]{2,3}(?=,|$)", _header(record, "WARC-Identified-Content-Language"))
+    report.invalid_utf8 += content.invalid
+    report.bodies_cut += frame.body_cut
+    language = _LANGUAGE.match(headers.get(b"warc-identified-content-language", b""))
     return Page(
-        number, identity.strip("<>"), url, record.record_date, language[0] if language else None,
-        text, invalid, body_cut, digest_ok,
+        frame.number, frame.type, _text(headers.get(b"warc-record-id", b"")).strip("<>") or None, url, _read_date(frame),
+        language[0].decode() if language else None, content.text, content.invalid, frame.body_cut, digest_ok,
+        frame.offset, frame.length, content.refusal,
     )  # fmt: skip
 
 
-def _place(members: MemberStream, start: int, page: Page, end: int | None) -> Page:
-    place = members.locate(start, end)
-    return replace(page, offset=place[0], length=place[1]) if place else page
+_LANGUAGE = re.compile(rb"[a-z]{2,3}(?=,|$)")
+_DIGITS = re.compile(rb"\D")
+_FROM_BASE32 = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789abcdefghijklmnopqrstuv")
 
 
-def _header(record: WarcRecord, name: str) -> str:
-    return (record.headers.get_bytes(name.encode()) or b"").decode("utf-8", "replace").strip()
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
+
+
+def _read_date(frame: Frame) -> datetime | None:
+    """WARC dates are of ISO 8601, some cut after the year, month or day; ARC dates have 14 digits.
+
+    A day on which nobody crawled the web is as good as none, and far ones are more than a table can hold.
+    """
+    value = frame.headers.get(b"warc-date", b"")
+    try:
+        date = datetime.fromisoformat(value.decode("ascii"))
+    except ValueError:
+        digits = _DIGITS.sub(b"", value)[:14].decode()
+        digits += "00000101000000"[len(digits) :]
+        try:
+            date = datetime.strptime(digits, "%Y%m%d%H%M%S")
+        except ValueError:
+            return None
+    if not FIRST_YEAR <= date.year <= LAST_YEAR:
+        return None
+    return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
 
 
 def _decode(body: bytes) -> tuple[str, bool]:
     try:
-        return body.decode("utf-8-sig"), False
+        return body.decode().removeprefix("\ufeff"), False
     except UnicodeDecodeError:
-        return body.decode("utf-8-sig", "replace"), True
+        return body.decode("utf-8", "replace").removeprefix("\ufeff"), True
 
 
-def _verify_digest(header: str, body: bytes) -> bool | None:
-    algorithm, _, expected = header.partition(":")
-    if algorithm.lower() != "sha1" or not expected:
+def _verify_digest(header: bytes, body: bytes) -> bool | None:
+    algorithm, _, expected = header.partition(b":")
+    if algorithm.lower() != b"sha1" or not expected:
         return None
-    return base64.b32encode(hashlib.sha1(body, usedforsecurity=False).digest()).decode() == expected.upper()
+    actual = hashlib.sha1(body, usedforsecurity=False)
+    if len(expected) == 40:
+        return actual.hexdigest().encode() == expected.lower()
+    if len(expected) != 32:
+        return False
+    try:  # base 32 by the standard's alphabet is Python's own with other digits; its decoder takes longer than SHA-1
+        return int(expected.upper().translate(_FROM_BASE32), 32) == int.from_bytes(actual.digest(), "big")
+    except ValueError:
+        return False
 
 
 def _describe_unreadable(members: MemberStream, name: str, report: ReadReport) -> UnreadableFile:
     seen = f"begins with {members.head!r}" if members.head else "is empty"
+    fault = report.cut or report.first_fault
     return UnreadableFile(
-        f"{name} {seen}" + (f" ({report.cut})" if report.cut else ""),
-        wanted="a WARC file, plain or gzip, with at least one complete record",
+        f"{name} {seen}" + (f" ({fault})" if fault else ""),
+        wanted="a WARC or ARC file (plain, gzip or zstd) with at least one whole record",
         cure="fetch the file again, or take it out of the slice's list",
     )
