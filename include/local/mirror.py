@@ -15,13 +15,18 @@ import base64
 import functools
 import gzip
 import hashlib
+import io
 import json
+import os
+import re
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from persona_hub.errors import SourceError
 
@@ -87,14 +92,67 @@ def build_mirror(pages_dir: Path, out_dir: Path) -> list[Path]:
     return [out_dir / path for path in paths]
 
 
+class MirrorHandler(SimpleHTTPRequestHandler):
+    """Serves files as Common Crawl's host does: with an ETag, conditions and ranges, which Python's own lacks."""
+
+    _left: int | None = None
+
+    def send_head(self) -> io.BytesIO | BinaryIO | None:
+        path = Path(self.translate_path(self.path))
+        try:
+            file = path.open("rb")
+        except OSError:  # a folder, or nothing there
+            return super().send_head()
+        state = os.fstat(file.fileno())
+        etag = f'"{state.st_mtime_ns:x}-{state.st_size:x}"'
+        first, end = self._find_span(state.st_size, etag)
+        headers = {"ETag": etag, "Last-Modified": self.date_time_string(int(state.st_mtime)), "Accept-Ranges": "bytes"}
+        if self.headers["If-None-Match"] == etag:
+            status, length = HTTPStatus.NOT_MODIFIED, 0
+        elif first is None:
+            status, length = HTTPStatus.OK, state.st_size
+        elif first >= end:
+            status, length = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, 0
+            headers |= {"Content-Range": f"bytes */{state.st_size}"}
+        else:
+            status, length = HTTPStatus.PARTIAL_CONTENT, end - first
+            headers |= {"Content-Range": f"bytes {first}-{end - 1}/{state.st_size}"}
+            file.seek(first)
+        self.send_response(status)
+        if status != HTTPStatus.NOT_MODIFIED:
+            headers |= {"Content-Type": self.guess_type(str(path)), "Content-Length": str(length)}
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self._left = length
+        return file
+
+    def copyfile(self, source: Any, outputfile: Any) -> None:
+        if self._left is None:  # a listing of a folder
+            return super().copyfile(source, outputfile)
+        while self._left and (data := source.read(min(self._left, 65_536))):
+            self._left -= len(data)
+            outputfile.write(data)
+        return None
+
+    def _find_span(self, size: int, etag: str) -> tuple[int | None, int]:
+        """First byte and end of one range that holds for this state of the file; None: the whole file."""
+        found = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers["Range"] or "")
+        if not found or self.headers["If-Range"] not in (None, etag) or not any(found.groups()):
+            return None, size
+        first, last = found.groups()
+        if not first:
+            return max(0, size - int(last)), size
+        return int(first), min(int(last) + 1, size) if last else size
+
+
 def serve(folder: Path, host: str, port: int) -> None:
     """Serves the folder until the process ends; says where on its first line."""
     if not (folder / "collinfo.json").is_file():
         raise SourceError(
             f"{folder} holds no collinfo.json", wanted="a mirror", cure="python -m local.mirror build --out DIR"
         )
-    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(folder))
-    with ThreadingHTTPServer((host, port), handler) as server:
+    with ThreadingHTTPServer((host, port), functools.partial(MirrorHandler, directory=str(folder))) as server:
         print(f"serving {folder} at http://{host}:{server.server_port}", flush=True)
         server.serve_forever()
 
