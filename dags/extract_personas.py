@@ -5,8 +5,8 @@ removes duplicates, checks what is left, and publishes it in one commit. `synthe
 under the same key.
 
 **A slice is the partition**, such as `CC-MAIN-2026-30/00012`. Each night takes the next slice of the newest
-snapshot in the crawl calendar, then the tail of those before. Trigger a slice by its key (Trigger, *Partition key*,
-or REST); run a part of a snapshot with `airflow backfill create --dag-id extract_personas --from-date … --to-date …`:
+snapshot in the crawl calendar (which `refresh_crawls` fills), then the tail of those before. Trigger a slice by its
+key (Trigger, *Partition key*, or REST); run a part of a snapshot with `airflow backfill create --dag-id extract_personas --from-date … --to-date …`:
 a slice's date is the end date of its snapshot plus its number in seconds. A slice that runs again replaces its own
 rows and asks the model nothing new.
 
@@ -15,7 +15,8 @@ rows and asks the model nothing new.
 | task | look for | then |
 | --- | --- | --- |
 | any | `There is no connection …` | create it with the command in the log, clear the task |
-| `ingest_pages` | the file's name in the log: gone, or no WARC | mend the source, clear the task |
+| `ingest_pages` | `… of … files … cannot be read`, each with its reason, in `ops.failed_files` too | mend the source, clear the task: only those that are missing are read; or raise `PERSONA_HUB_CRAWL__MAX_FAILED_SHARE` |
+| `ingest_pages` | `waiting for a turn at …` | other runs read from that host too: wait, or raise `PERSONA_HUB_CRAWL__MAX_CONNECTIONS` with the host's people agreeing |
 | `estimate_candidates` | the budget that would be passed, with its figures; the link *Estimate* | raise the setting that it names, or ask less, and clear the task |
 | `batch_candidates` | what the endpoint says of the batch or its file | mend what it names, clear the task; batches that were paid for are found again |
 | `extract_candidates` | the endpoint's answer: down, wrong key, wrong model | mend `persona_hub_llm`, clear the task; answers that arrived are kept |

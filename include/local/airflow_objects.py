@@ -8,7 +8,7 @@ from typing import Any
 
 from local.airflow_api import AirflowApi, AirflowError
 
-DAGS = ("extract_personas", "synthesize_tasks")
+DAGS = ("refresh_crawls", "extract_personas", "synthesize_tasks")
 POOLS: tuple[dict[str, Any], ...] = (
     {"name": "spark", "slots": 2, "include_deferred": False, "description": "Spark drivers at once"},
     {"name": "llm", "slots": 4, "include_deferred": True, "description": "batches that a model endpoint works on"},

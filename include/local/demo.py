@@ -1,7 +1,8 @@
 """The whole way of the data, once: `python -m local.demo [--source FOLDER-OR-URL]`.
 
-Registers a snapshot in the crawl calendar, lets Airflow run `extract_personas` for its first slice and
-`synthesize_tasks` by its asset, and prints what came out. Everything stays up until `make down`.
+Lets Airflow enter the mirror's snapshot into the crawl calendar by `refresh_crawls`, or registers your own files; then
+lets it run `extract_personas` for the first slice and `synthesize_tasks` by its asset, and prints what came out.
+Everything stays up until `make down`.
 """
 
 from __future__ import annotations
@@ -10,25 +11,27 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 from local.airflow_api import AirflowApi, TaskState
 from local.home import Home, find_home
 from local.report import clean_line, read_report, render_report
 from local.services import Services, connect, describe_login, up
+from persona_hub.crawl.calendar import Snapshot, load_calendar
+from persona_hub.crawl.files import hide_secrets, make_access
 from persona_hub.crawl.growth import add_snapshot
-from persona_hub.crawl.source import find_snapshots
+from persona_hub.crawl.source import find_base, find_snapshots
 from persona_hub.errors import HubError
 from persona_hub.settings import Settings, load_settings
 from persona_hub.synthesis import registry
 
-EXTRACT, SYNTHESIZE = "extract_personas", "synthesize_tasks"
+REFRESH, EXTRACT, SYNTHESIZE = "refresh_crawls", "extract_personas", "synthesize_tasks"
 # The sample crawl has two files: both in one slice, so that one run shows all pages.
 SAMPLE_FILES_PER_SLICE = 2
 SAMPLE_PERSONAS_PER_TYPE = 2
 SOURCE_PAGES = 60
 PAGES, PERSONAS = "PERSONA_HUB_CRAWL__PAGES_PER_SLICE", "PERSONA_HUB_SYNTHESIS__PERSONAS_PER_TYPE"
+FILES = "PERSONA_HUB_CRAWL__FILES_PER_SLICE"
 LOG_LINES = 25
 
 
@@ -43,8 +46,20 @@ def run_demo(home: Home, source: str | None) -> int:
         source = str(Path(source).absolute())  # Airflow's tasks run in another folder
     services = up(home, choose_limits(home, source))
     settings = load_settings(services.settings)
-    key = register_snapshot(settings, services, source)
     api = connect(services)
+    if source:
+        snapshot = register_snapshot(settings, source)
+    else:
+        print(f"\nThe crawl calendar: {REFRESH}, from {clean_line(hide_secrets(settings.crawl.source))}", flush=True)
+        run = REFRESH, api.trigger_run(REFRESH, None)
+        if follow_run(api, *run) != "success":
+            return report_failure(api, services, home, run)
+        snapshot = find_newest(settings)
+    print(
+        f"Snapshot {clean_line(snapshot.id)}: {snapshot.files} files in {snapshot.slices} slices, "
+        f"at {clean_line(hide_secrets(snapshot.base))}"
+    )
+    key = str(snapshot.slice(1).key)
     print(f"\nSlice {key}: {EXTRACT}, then by its asset {SYNTHESIZE}", flush=True)
     known = {run["dag_run_id"] for run in api.list_runs(SYNTHESIZE, key)}
     runs = [(EXTRACT, api.trigger_run(EXTRACT, key))]
@@ -52,11 +67,9 @@ def run_demo(home: Home, source: str | None) -> int:
     if state == "success":
         runs.append((SYNTHESIZE, api.find_new_run(SYNTHESIZE, key, known)))
         state = follow_run(api, *runs[1])
-    print()
     if state != "success":
-        print(explain_failure(api, *runs[-1]))
-        print(f"\nTo look further: {describe_login(services)}; logs: {home.logs} and {home.airflow / 'logs'}")
-        return 1
+        return report_failure(api, services, home, runs[-1])
+    print()
     print(render_report(read_report(settings.lake, key), settings.exports))
     print(f"\nDone in {time.monotonic() - started:.0f} s. {describe_login(services)}")
     print("Everything stays up until `make down`.")
@@ -66,22 +79,24 @@ def run_demo(home: Home, source: str | None) -> int:
 def choose_limits(home: Home, source: str | None) -> dict[str, str]:
     """What keeps a demo short, said aloud; a limit that the user has set stays."""
     set_here = home.settings_environment()
-    limits = {PERSONAS: str(SAMPLE_PERSONAS_PER_TYPE), **({PAGES: str(SOURCE_PAGES)} if source else {})}
+    of_crawl = {PAGES: str(SOURCE_PAGES)} if source else {FILES: str(SAMPLE_FILES_PER_SLICE)}
+    limits = {PERSONAS: str(SAMPLE_PERSONAS_PER_TYPE)} | of_crawl
     chosen = {name: value for name, value in limits.items() if name not in set_here}
     for name, value in chosen.items():
         print(f"For the demo {name}={value}; set it yourself for another number")
     return chosen
 
 
-def register_snapshot(settings: Settings, services: Services, source: str | None) -> str:
-    """Adds the newest snapshot of the source to the calendar; returns the key of its first slice."""
-    listing = find_snapshots(source or services.mirror_url, newest=1)[0]
-    per_slice = settings.crawl.files_per_slice if source else SAMPLE_FILES_PER_SLICE
-    snapshot = add_snapshot(settings.calendar, listing, per_slice, first_seen=datetime.now(UTC))
-    print(
-        f"Snapshot {clean_line(snapshot.id)}: {snapshot.files} files in {snapshot.slices} slices, at {clean_line(snapshot.base)}"
-    )
-    return str(snapshot.slice(1).key)
+def register_snapshot(settings: Settings, source: str) -> Snapshot:
+    """Enters the newest snapshot of a source into the calendar."""
+    listing = find_snapshots(source, make_access(settings), newest=1)[0]
+    return add_snapshot(settings.lake, settings.calendar, listing, settings.crawl.files_per_slice)
+
+
+def find_newest(settings: Settings) -> Snapshot:
+    """The newest snapshot that `refresh_crawls` has entered from its source."""
+    base = find_base(settings.crawl.source)
+    return [snapshot for snapshot in load_calendar(settings.calendar).snapshots if snapshot.base == base][-1]
 
 
 def follow_run(api: AirflowApi, dag_id: str, run_id: str) -> str:
@@ -105,6 +120,13 @@ def make_printer(say: Callable[[str], None] = print) -> Callable[[TaskState], No
     return print_task
 
 
+def report_failure(api: AirflowApi, services: Services, home: Home, run: tuple[str, str]) -> int:
+    """Prints what failed and where to look; returns the exit code."""
+    print(f"\n{explain_failure(api, *run)}")
+    print(f"\nTo look further: {describe_login(services)}; logs: {home.logs} and {home.airflow / 'logs'}")
+    return 1
+
+
 def explain_failure(api: AirflowApi, dag_id: str, run_id: str) -> str:
     """Which tasks failed, and the last lines of their logs."""
     parts = [f"{dag_id} failed ({run_id})."]
@@ -121,7 +143,7 @@ def explain_failure(api: AirflowApi, dag_id: str, run_id: str) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m local.demo", description=__doc__.splitlines()[0])
-    parser.add_argument("--source", help="a folder or URL with WET files; the sample crawl if unset")
+    parser.add_argument("--source", help="a folder or URL with WET, WARC or ARC files; the sample crawl if unset")
     parser.add_argument("--home", help="the installation's folder; .hub in the checkout if unset")
     chosen = parser.parse_args()
     sys.stdout.reconfigure(line_buffering=True, errors="replace")  # type: ignore[union-attr]

@@ -82,8 +82,9 @@ def render_dags(dags: Path, jobs: Path) -> str:
         keywords = {one.arg: ast.unparse(one.value) for one in dag.keywords}
         lines += [f"## `{ast.literal_eval(dag.args[0])}`", "", f"File `{file.parent.name}/{file.name}`.", ""]
         lines += [f"- {name}: `{keywords[name]}`" for name in ("schedule", "catchup", "max_active_runs")]
-        lines += ["", "| Spark task | asks the model | what it does |", "| --- | --- | --- |"]
-        for job, call in _find_jobs(tree):
+        found = list(_find_jobs(tree))
+        lines += ["", "| Spark task | asks the model | what it does |", "| --- | --- | --- |"] if found else []
+        for job, call in found:
             says = ast.get_docstring(ast.parse((jobs / f"{job}.py").read_text(encoding="utf-8"))) or ""
             asks = any(one.arg == MODEL_FLAG for one in call.keywords)
             lines.append(_row(f"`{job}`", "yes" if asks else "", says.splitlines()[0].replace("<", "\\<")))

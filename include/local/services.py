@@ -25,8 +25,9 @@ from local.airflow_objects import create_objects, wait_for_dags
 from local.health import wait_healthy
 from local.home import Home, find_home
 from local.processes import NotRunning, end_processes, find_processes, read_record
-from local.starting import PORTS, SERVICES, start_missing
+from local.starting import PORTS, SERVICES, find_mirror, start_missing
 from persona_hub.errors import HubError
+from persona_hub.settings import PREFIX
 
 USER = "admin"
 
@@ -77,6 +78,9 @@ def up(home: Home, extra: Mapping[str, str] | None = None, say: Callable[[str], 
     settings = home.settings_environment(extra)
     home.make_folders()
     with _hold_lock(home):
+        # No machine asks Common Crawl unbidden: `refresh_crawls` looks at our own mirror until it is told another.
+        mirror_url = find_mirror(home, say)
+        settings = {f"{PREFIX}CRAWL__SOURCE": mirror_url, **settings}
         env = home.process_environment(settings)
         started = time.monotonic()
         fresh = start_missing(home, env, settings, say)
@@ -87,7 +91,7 @@ def up(home: Home, extra: Mapping[str, str] | None = None, say: Callable[[str], 
             user=USER,
             password=_read_password(home),
             model_url=f"http://127.0.0.1:{ports['model']}/v1",
-            mirror_url=f"http://127.0.0.1:{ports['mirror']}",
+            mirror_url=mirror_url,
             settings=settings,
         )
         api = connect(services)

@@ -19,6 +19,7 @@ from local.processes import (
     find_sessions,
     is_alive,
     pick_port,
+    read_record,
     read_tail,
     start_process,
 )
@@ -26,6 +27,14 @@ from local.processes import (
 AIRFLOW_PARTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 PORTS = {"mirror": 8088, "model": 8089, "api-server": 8080}
 SERVICES = ("mirror", "model", *AIRFLOW_PARTS)
+
+
+def find_mirror(home: Home, say: Callable[[str], None]) -> str:
+    """Address of the crawl mirror: the one that runs, or the one that it will be started at."""
+    record = read_record(home, "mirror")
+    runs = record is not None and record.is_alive()
+    port = record.port if runs and record else _choose_port(home, "mirror", say)
+    return f"http://127.0.0.1:{port}"
 
 
 def start_missing(home: Home, env: dict[str, str], settings: dict[str, str], say: Callable[[str], None]) -> bool:

@@ -8,18 +8,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pendulum
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowFailException
 from airflow.serialization.serialized_objects import DagSerialization
+from airflow.timetables.base import DagRunInfo, TimeRestriction
 
+from local.mirror import PAGES, build_mirror
+from persona_hub.crawl.calendar import load_calendar
+from persona_hub.errors import SourceError
 from persona_hub.synthesis import registry
 from persona_hub_airflow.mapper import SliceMapper
 from persona_hub_airflow.spark import PersonaHubSparkOperator
 from persona_hub_airflow.timetable import CrawlSliceTimetable
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = ("pyspark", "delta", "pandas", "torch", "sentence_transformers", "great_expectations", "openai")
+HEAVY = ("pyspark", "delta", "deltalake", "pyarrow", "pandas", "torch", "sentence_transformers", "great_expectations", "openai")
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +36,13 @@ def dags() -> dict[str, DAG]:
 
 
 def test_there_are_exactly_these(dags: dict[str, DAG]) -> None:
-    assert sorted(dags) == ["extract_personas", "synthesize_tasks"]
+    assert sorted(dags) == ["extract_personas", "refresh_crawls", "synthesize_tasks"]
 
 
 def test_each_says_what_it_makes_and_how_to_triage(dags: dict[str, DAG]) -> None:
     for dag in dags.values():
-        assert dag.doc_md and "Makes `gold." in dag.doc_md and "**When it fails**" in dag.doc_md
+        assert dag.doc_md.splitlines()[2].startswith(("Makes `gold.", "Makes `bronze."))
+        assert "**When it fails**" in dag.doc_md
 
 
 def test_tasks_and_their_order(dags: dict[str, DAG]) -> None:
@@ -54,6 +61,7 @@ def test_tasks_and_their_order(dags: dict[str, DAG]) -> None:
         "make_samples.export_samples": ["report_samples"],
         "report_samples": [],
     }
+    assert order["refresh_crawls"] == {"refresh_calendar": []}
 
 
 def test_batches_come_between_estimate_and_stage_where_the_settings_name_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,13 +136,49 @@ def test_one_branch_per_data_type_and_the_report_does_not_decide(dags: dict[str,
         assert not dags[dag].get_task(report).on_failure_fail_dagrun
 
 
+def test_crawls_are_refreshed_daily_at_one(dags: dict[str, DAG]) -> None:
+    """Before the night's run at two, which then finds what is new; one at a time, and no past day is made up for."""
+    timetable = DagSerialization.from_dict(DagSerialization.to_dict(dags["refresh_crawls"])).timetable
+    last = DagRunInfo.exact(pendulum.datetime(2026, 11, 20, 1))
+    following = timetable.next_dagrun_info_v2(last_dagrun_info=last, restriction=TimeRestriction(None, None, True))
+    assert following.run_after == pendulum.datetime(2026, 11, 21, 1)
+    first = timetable.next_dagrun_info_v2(last_dagrun_info=None, restriction=TimeRestriction(None, None, False))
+    assert (first.run_after.hour, first.run_after.minute) == (1, 0)
+    assert first.run_after > pendulum.now("UTC")
+    assert (dags["refresh_crawls"].catchup, dags["refresh_crawls"].max_active_runs) == (False, 1)
+
+
+def test_refresh_enters_what_the_source_has(
+    dags: dict[str, DAG], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_mirror(PAGES, tmp_path / "mirror")
+    monkeypatch.setenv("PERSONA_HUB_HOME", str(tmp_path / "hub"))
+    monkeypatch.setenv("PERSONA_HUB_CRAWL__SOURCE", str(tmp_path / "mirror"))
+    dags["refresh_crawls"].get_task("refresh_calendar").python_callable()
+    [snapshot] = load_calendar(tmp_path / "hub" / "calendar").snapshots
+    assert (snapshot.id, snapshot.files, snapshot.base) == ("CC-MAIN-2026-45", 2, str(tmp_path / "mirror"))
+
+
+def test_refresh_that_a_retry_cannot_cure_is_not_tried_again(
+    dags: dict[str, DAG], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refresh = dags["refresh_crawls"].get_task("refresh_calendar").python_callable
+    monkeypatch.setenv("PERSONA_HUB_HOME", str(tmp_path / "hub"))
+    monkeypatch.setenv("PERSONA_HUB_CRAWL__SOURCE", "https://data.commoncrawl.org")
+    with pytest.raises(AirflowFailException, match="set PERSONA_HUB_CRAWL__CONTACT"):
+        refresh()
+    monkeypatch.setenv("PERSONA_HUB_CRAWL__SOURCE", str(tmp_path / "nowhere"))
+    with pytest.raises(SourceError, match="No file 'collinfo.json'"):
+        refresh()
+
+
 def test_parsing_is_light() -> None:
     """Each file after the other in a fresh interpreter; the library's heavy packages must stay out."""
     code = f"""
 import json, sys, time
 from airflow.dag_processing.dagbag import DagBag
 found = []
-for name in ("extract_personas", "synthesize_tasks"):
+for name in ("extract_personas", "refresh_crawls", "synthesize_tasks"):
     start = time.perf_counter()
     bag = DagBag({str(ROOT / "dags")!r} + "/" + name + ".py")
     found.append([list(bag.dags), time.perf_counter() - start])
@@ -147,5 +191,5 @@ print("RESULT" + json.dumps([found, sorted({{one.split(".")[0] for one in sys.mo
     found, heavy = json.loads(done.stdout.partition("RESULT")[2])
     for names, seconds in found:
         print(f"{names}: parsed in {seconds:.2f} s")
-    assert [names for names, _ in found] == [["extract_personas"], ["synthesize_tasks"]]
+    assert [names for names, _ in found] == [["extract_personas"], ["refresh_crawls"], ["synthesize_tasks"]]
     assert heavy == []

@@ -28,15 +28,17 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from local.airflow_api import AirflowError
+from local.mirror import SNAPSHOT
 from persona_hub.core.keys import text_hash
 from persona_hub.core.text import normalize_whitespace
+from persona_hub.crawl.calendar import load_calendar
 from persona_hub.synthesis import registry
-from persona_hub.tables.bronze import PAGES
+from persona_hub.tables.bronze import CRAWL_FILES, PAGES
 from persona_hub.tables.counts import fold_counts, latest_counts
 from persona_hub.tables.gold import PERSONAS, task_table
 from persona_hub.tables.silver import CANDIDATES, COMPLETIONS, QUESTIONS, REMOVALS
 
-EXTRACT, SYNTHESIZE = "extract_personas", "synthesize_tasks"
+REFRESH, EXTRACT, SYNTHESIZE = "refresh_crawls", "extract_personas", "synthesize_tasks"
 CALLS_BEFORE_THE_KILL = 3
 BROKEN = "logic"  # its table is not as described, until it is mended
 
@@ -196,6 +198,21 @@ def test_a_backfill_makes_the_slice_again_with_no_call_and_no_changed_row(hub):
     # No commit either: consumers of the change feed hear of nothing.
     for table in (PERSONAS, COMPLETIONS):
         assert DeltaTable(table.path(hub.settings.lake)).version() == versions[table.name]
+
+
+def test_crawls_are_refreshed_from_the_local_mirror(hub):
+    """Last, since a snapshot that the mirror has too takes its address, and pages name where they were read."""
+    known = {snapshot.id: snapshot for snapshot in load_calendar(hub.settings.calendar).snapshots}
+    assert hub.settings.crawl.source == hub.services.mirror_url
+    for _ in range(2):
+        assert hub.api.wait_for_run(REFRESH, hub.api.trigger_run(REFRESH, None)) == "success"
+    calendar = load_calendar(hub.settings.calendar)
+    entered = calendar.by_id[SNAPSHOT]
+    assert (entered.base, entered.files) == (hub.services.mirror_url, 2)
+    assert set(calendar.by_id) == {*known, SNAPSHOT}
+    assert [row["ordinal"] for row in hub.read(CRAWL_FILES) if row["snapshot"] == SNAPSHOT] == [0, 1]
+    others = [snapshot for snapshot in known.values() if snapshot.id != SNAPSHOT]
+    assert [calendar.by_id[snapshot.id] for snapshot in others] == others
 
 
 def snapshot_tables(hub) -> dict[str, list[dict[str, object]]]:

@@ -125,4 +125,4 @@ def test_dags_are_read_as_text(tmp_path: Path) -> None:
 
 def test_this_checkouts_dags_are_there() -> None:
     heads = [line for line in build_pages()["dags.md"].splitlines() if line.startswith("## ")]
-    assert heads == ["## `extract_personas`", "## `synthesize_tasks`"]
+    assert heads == ["## `extract_personas`", "## `refresh_crawls`", "## `synthesize_tasks`"]

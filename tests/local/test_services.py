@@ -16,6 +16,7 @@ import pytest
 from local.home import MARKER, Home
 from local.processes import NotRunning, end_processes, find_processes, pick_port, read_record, start_process
 from local.services import describe, down, load_services, up
+from local.starting import find_mirror
 from persona_hub.errors import SettingsError
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
@@ -157,3 +158,15 @@ def test_processes_get_loopback_and_no_stray_airflow_settings(home: Home, monkey
     assert env["AIRFLOW__API__HOST"] == "127.0.0.1"
     assert env["PERSONA_HUB_HOME"] == str(home.path)
     assert "AIRFLOW__CORE__FERNET_KEY" not in env
+
+
+def test_mirror_keeps_its_address_whether_it_runs_or_not(home: Home):
+    """`refresh_crawls` looks there, and the base of each snapshot in the calendar is that address."""
+    address = find_mirror(home, say=print)
+    port = json.loads((home.run / "ports.json").read_text())["mirror"]
+    assert address == f"http://127.0.0.1:{port}"
+    assert find_mirror(home, say=print) == address
+    start_process(home, "mirror", SLEEP, {**os.environ, MARKER: str(home.path)}, 12345)
+    assert find_mirror(home, say=print) == "http://127.0.0.1:12345"
+    end_processes(find_processes(home))
+    assert find_mirror(home, say=print) == address

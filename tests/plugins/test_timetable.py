@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -54,7 +56,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def add(folder: str | Path, name: str, files: int, seen: datetime, end: datetime = END) -> None:
-    add_snapshot(folder, SnapshotListing(name, end, tuple(f"{n}.gz" for n in range(files)), "http://x"), 1, seen)
+    listing = SnapshotListing(name, end, tuple(f"{n}.gz" for n in range(files)), "http://x")
+    add_snapshot(f"{folder}/lake", folder, listing, 1, seen)
 
 
 def ask(
@@ -200,6 +203,29 @@ def test_downstream_refuses_it_too(folder: str, key: str, says: str) -> None:
 def test_downstream_keeps_key_and_date(folder: str) -> None:
     assert SliceMapper(folder).to_downstream("CC-MAIN-2026-45/00002") == "CC-MAIN-2026-45/00002"
     assert SliceMapper(folder).to_partition_date("CC-MAIN-2026-45/00002") == END + timedelta(seconds=2)
+
+
+def test_look_up_among_120_snapshots_takes_under_5_ms(tmp_path: Path, clock: Any) -> None:
+    """The calendar read anew, as after each refresh: what every scheduler loop may have to pay for."""
+    clock("2026-11-21T02:05")
+    add(tmp_path, "CC-MAIN-2016-01", 3, datetime(2016, 6, 1, tzinfo=UTC), datetime(2016, 1, 1, tzinfo=UTC))
+    file = tmp_path / "calendar.json"
+    [first] = json.loads(file.read_text())["snapshots"]
+    rows = [
+        first
+        | {"id": f"S{number}", "end_date": f"{END - timedelta(days=30 * number)}", "files": 50_000, "slices": 50_000}
+        for number in range(120)
+    ]
+    file.write_text(json.dumps({"snapshots": rows}))
+    timetable, seconds = CrawlSliceTimetable(str(tmp_path)), []
+    for _ in range(20):
+        file.touch()
+        start = time.perf_counter()
+        found = ask(timetable)
+        seconds.append(time.perf_counter() - start)
+    assert found == ("21 02:00", "S0/03826")
+    print(f"best {min(seconds) * 1e3:.2f} ms of {len(seconds)}, worst {max(seconds) * 1e3:.2f}")
+    assert min(seconds) < 0.005
 
 
 def test_run_ids_never_repeat(folder: str) -> None:

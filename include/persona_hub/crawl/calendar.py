@@ -2,16 +2,15 @@
 
 A folder that scheduler, DAG processor, API server and workers all reach:
 
-    calendar.json           every snapshot: id, end_date, first_seen, base, files, files_per_slice, slices
-    CC-MAIN-2026-30.paths.gz  its file list, one path a line; the line's number from 0 is the file's ordinal
+    calendar.json   every snapshot: id, end_date, first_seen, base, files, files_per_slice, slices, sha256
 
-It only grows, and what it once said of a snapshot stays (docs/adr/0001). A slice's partition date is its
-snapshot's end date plus its ordinal in seconds, so dates are unique as long as no two snapshots overlap.
+It only grows, and what it once said of a snapshot stays (docs/adr/0001). The files themselves are rows of the table
+`bronze.crawl_files` (file_lists.py); here stand their number and the SHA-256 of their list. A slice's partition date is
+its snapshot's end date plus its ordinal in seconds, so dates are unique as long as no two snapshots overlap.
 """
 
 from __future__ import annotations
 
-import gzip
 import json
 import logging
 from collections.abc import Iterator
@@ -50,6 +49,8 @@ class Snapshot:
     files: int
     files_per_slice: int
     slices: int
+    sha256: str = ""
+    """Of its list, as `file_lists.hash_list` takes it; empty in a calendar from before there was the table."""
 
     def slice(self, ordinal: int) -> Slice:
         return Slice(SliceKey(self.id, ordinal), self.end_date + timedelta(seconds=ordinal))
@@ -157,38 +158,32 @@ def load_calendar(folder: str | Path) -> Calendar:
     return held
 
 
-def plan_slice(folder: str | Path, key: str) -> SlicePlan:
-    """The files of a slice.
+def plan_slice(lake: str, folder: str | Path, key: str) -> SlicePlan:
+    """The files of a slice; of the list, only its rows are read.
+
+    Args:
+        lake: root of the tables.
+        folder: the calendar's.
+        key: such as CC-MAIN-2026-30/00012.
 
     Raises:
         UnknownSlice: the calendar has no such slice.
-        SourceError: the snapshot's file list is missing or not the one the calendar counted.
+        SourceError: the table lacks files that the calendar counted.
     """
+    # Here, since Airflow's scheduler and each parse of a DAG file import this module for the calendar alone.
+    from persona_hub.crawl.file_lists import read_list
+
     snapshot, found = load_calendar(folder).find_slice(key)
-    paths = read_paths(folder, snapshot)
     start = (found.key.ordinal - 1) * snapshot.files_per_slice
-    files = tuple(enumerate(paths))[start : start + snapshot.files_per_slice]
-    return SlicePlan(str(found.key), snapshot.base, files)
-
-
-def read_paths(folder: str | Path, snapshot: Snapshot) -> tuple[str, ...]:
-    """The snapshot's file list. Raises SourceError like `plan_slice`."""
-    path = paths_file(folder, snapshot.id)
-    try:
-        paths = tuple(gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")[:-1])
-    except (OSError, EOFError, ValueError) as error:
-        raise SourceError(f"The file list {path} cannot be read: {error}", cure="restore it from a copy") from error
-    if len(paths) != snapshot.files:
+    stop = min(start + snapshot.files_per_slice, snapshot.files)
+    files = read_list(lake, snapshot.id, start, stop)
+    if [ordinal for ordinal, _ in files] != list(range(start, stop)):
         raise SourceError(
-            f"The file list {path} has {len(paths)} files",
-            wanted=f"the {snapshot.files} that the calendar counted",
-            cure="restore it from a copy",
+            f"bronze.crawl_files in {lake} has {len(files)} files of {key}",
+            wanted=f"the {stop - start} that the crawl calendar counted",
+            cure="run refresh_crawls, or register the snapshot again: a list that is missing is entered again",
         )
-    return paths
-
-
-def paths_file(folder: str | Path, snapshot_id: str) -> Path:
-    return Path(folder) / f"{snapshot_id}.paths.gz"
+    return SlicePlan(str(found.key), snapshot.base, files)
 
 
 def count_slices(files: int, files_per_slice: int) -> int:
@@ -218,6 +213,7 @@ def _parse_snapshot(row: dict[str, Any]) -> Snapshot:
         files=files,
         files_per_slice=per_slice,
         slices=slices,
+        sha256=str(row.get("sha256", "")),
     )
     if per_slice < 1 or not 1 <= slices <= MAX_SLICES or slices != count_slices(files, per_slice):
         raise ValueError(f"{snapshot.id}: {slices} slices do not fit {files} files, {per_slice} in a slice")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import fcntl
-import gzip
 import json
 import os
+from collections import Counter
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,23 +19,31 @@ from persona_hub.crawl.calendar import (
     Snapshot,
     count_slices,
     load_calendar,
-    paths_file,
-    read_paths,
 )
+from persona_hub.crawl.file_lists import count_files, count_first_slice, hash_list, read_list, write_list
 from persona_hub.crawl.listing import SnapshotListing
 from persona_hub.errors import SourceError
 
+MAX_FILES = 1_000_000
+FIRST_YEAR = 1990
+"""Before it there was no web to crawl; days are taken backwards from a snapshot's end, and the calendar keeps them."""
 
-def add_snapshot(folder: str | Path, listing: SnapshotListing, files_per_slice: int, first_seen: datetime) -> Snapshot:
+
+def add_snapshot(
+    lake: str, folder: str | Path, listing: SnapshotListing, files_per_slice: int, first_seen: datetime | None = None
+) -> Snapshot:
     """Adds a snapshot, or finds it there already.
 
-    The same list again changes nothing but `base`: a mirror may move, its files may not.
+    The same list again changes nothing but `base`: a mirror may move, its files may not. Where the table has lost its
+    rows, they are entered again. The table goes first: what dies before the calendar is written has added nothing.
 
     Args:
+        lake: root of the tables.
         folder: the calendar's folder; made if missing.
         listing: what the source says.
         files_per_slice: for a new snapshot; one that is known keeps its own.
-        first_seen: now. Raised to the latest one in the calendar, or nights of the past would change.
+        first_seen: the moment of writing if unset: a night that begins while the table is waited for has taken its
+            slice without this snapshot. Raised to the latest one in the calendar, or nights of the past would change.
 
     Raises:
         SourceError: the list is empty, has a path that is none, or is not the one the calendar knows.
@@ -48,25 +56,52 @@ def add_snapshot(folder: str | Path, listing: SnapshotListing, files_per_slice: 
         calendar = load_calendar(folder)
         known = calendar.by_id.get(listing.id)
         if known:
-            _check_unchanged(listing, known, read_paths(folder, known))
-            snapshot = replace(known, base=listing.base)
+            _check_unchanged(lake, listing, known)
+            snapshot = replace(known, base=listing.base, sha256=hash_list(listing.paths))
         else:
-            snapshot = _place_snapshot(calendar, listing, files_per_slice, first_seen)
-            content = gzip.compress("".join(f"{path}\n" for path in listing.paths).encode("utf-8"), mtime=0)
-            _write_atomically(paths_file(folder, snapshot.id), content)
+            if count_files(lake).get(listing.id) == len(listing.paths):
+                # The calendar is an older copy, or lost: what the snapshot's keys have meant stands in the table.
+                files_per_slice = count_first_slice(lake, listing.id)
+            snapshot = _place_snapshot(calendar, listing, files_per_slice, first_seen or datetime.now(UTC))
+        if not known or count_files(lake).get(snapshot.id) != snapshot.files:
+            write_list(lake, snapshot.id, listing.paths, snapshot.files_per_slice)
+        if not known and first_seen is None:
+            snapshot = replace(snapshot, first_seen=max(snapshot.first_seen, datetime.now(UTC)))
         if snapshot != known:
             others = [one for one in calendar.snapshots if one.id != snapshot.id]
-            _write_atomically(folder / CALENDAR_FILE, _render([*others, snapshot]))
+            write_atomically(folder / CALENDAR_FILE, _render([*others, snapshot]))
     return snapshot
 
 
 def _check_listing(listing: SnapshotListing, files_per_slice: int) -> None:
     parse_slice_key(f"{listing.id}/00001")
+    if listing.end_date.year < FIRST_YEAR:
+        raise SourceError(
+            f"{listing.id} ends at {listing.end_date.isoformat()}",
+            wanted=f"the day on which the crawl ended, {FIRST_YEAR} or later",
+            cure="check the source",
+        )
     if not listing.paths:
         raise SourceError(f"The list of {listing.id} is empty", wanted="at least one file", cure="check the source")
     for path in listing.paths:
-        if not path.isprintable() or not path.strip():
-            raise SourceError(f"The list of {listing.id} has {path!r:.80}", wanted="paths", cure="check the source")
+        leaves = path.startswith("/") or "://" in path or (".." in path and ".." in path.split("/"))
+        if leaves or not path.isprintable() or not path.strip():
+            raise SourceError(
+                f"The list of {listing.id} has {path!r:.80}", wanted="paths below its base", cure="check the source"
+            )
+    if len(set(listing.paths)) < len(listing.paths):
+        twice = next(path for path, times in Counter(listing.paths).items() if times > 1)
+        raise SourceError(
+            f"The list of {listing.id} has {twice!r:.200} twice",
+            wanted="each file once: its pages would be read twice",
+            cure="check the source",
+        )
+    if len(listing.paths) > MAX_FILES:
+        raise SourceError(
+            f"The list of {listing.id} has {len(listing.paths)} files",
+            wanted=f"at most {MAX_FILES}: a file's place has six digits in a page's id",
+            cure="give the files to two snapshots",
+        )
     if count_slices(len(listing.paths), files_per_slice) > MAX_SLICES:
         raise SourceError(
             f"{listing.id} has {len(listing.paths)} files, {files_per_slice} in a slice",
@@ -75,15 +110,16 @@ def _check_listing(listing: SnapshotListing, files_per_slice: int) -> None:
         )
 
 
-def _check_unchanged(listing: SnapshotListing, known: Snapshot, paths: tuple[str, ...]) -> None:
-    if listing.paths == paths:
+def _check_unchanged(lake: str, listing: SnapshotListing, known: Snapshot) -> None:
+    # One that was entered without a hash takes it from the first list of its length.
+    if len(listing.paths) == known.files and known.sha256 in ("", hash_list(listing.paths)):
         return
-    place = next((n for n, (a, b) in enumerate(zip(listing.paths, paths, strict=False)) if a != b), None)
-    what = (
-        "" if place is None else f", and file {place} is now {listing.paths[place]!r:.200} instead of {paths[place]!r}"
-    )
+    stored = read_list(lake, known.id, 0, known.files)
+    differs = ((place, path) for place, path in stored if place < len(listing.paths) and listing.paths[place] != path)
+    place, path = next(differs, (None, None))
+    what = "" if place is None else f", and file {place} is now {listing.paths[place]!r:.200} instead of {path!r}"
     raise SourceError(
-        f"The list of {known.id} has changed: {len(listing.paths)} files now, {len(paths)} known{what}",
+        f"The list of {known.id} has changed: {len(listing.paths)} files now, {known.files} known{what}",
         wanted="the list of a snapshot to stay as it was: rows carry a file's place in it",
         cure="restore the source, or give the changed list a name of its own",
     )
@@ -101,6 +137,7 @@ def _place_snapshot(
         files=len(listing.paths),
         files_per_slice=files_per_slice,
         slices=count_slices(len(listing.paths), files_per_slice),
+        sha256=hash_list(listing.paths),
     )
     if not listing.id.startswith("CC-MAIN"):  # somebody's own files: their day says little, so a plain date will do
         snapshot = replace(snapshot, end_date=_begin_day(snapshot.end_date))
@@ -122,7 +159,8 @@ def _render(snapshots: list[Snapshot]) -> bytes:
     return (json.dumps({"snapshots": rows}, indent=1) + "\n").encode("utf-8")
 
 
-def _write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replaces a file in one step: its readers see all of it, before or after."""
     with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         file.write(content)
         file.flush()

@@ -1,11 +1,13 @@
 """Which slice a night takes: a pure function of (calendar, night).
 
 The n-th slice of the newest snapshot known, n nights after it was first seen here; when that one is exhausted,
-the tail of those before. A snapshot added later has a later `first_seen`, so it changes no night of the past.
+the tail of those before. A snapshot added later has a later `first_seen`, so it changes no night of the past. The
+newest is the one with the latest end date: an old crawl that is entered late, as after a fault of its list, waits.
 """
 
 from __future__ import annotations
 
+from bisect import insort
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -35,15 +37,15 @@ def pick_slice(calendar: Calendar, nights: Nights, night: int) -> Slice | None:
     """The slice of a night, or None where no snapshot was seen yet or all are exhausted.
 
     Walks over the snapshots, not over the nights: between two arrivals, the nights eat from the newest
-    snapshot down, as from a stack.
+    snapshot down.
     """
     arrivals = _order_arrivals(calendar, nights)
-    stack: list[tuple[Snapshot, int]] = []
+    stack: list[tuple[Snapshot, int]] = []  # the newest last
     picked: Slice | None = None
     for place, (first, snapshot) in enumerate(arrivals):
         if first > night:
             break
-        stack.append((snapshot, 0))
+        insort(stack, (snapshot, 0), key=lambda one: one[0].end_date)
         until = min(arrivals[place + 1][0] if place + 1 < len(arrivals) else night + 1, night + 1)
         left = until - first
         while left and stack:
