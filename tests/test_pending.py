@@ -88,8 +88,9 @@ def test_pages_are_asked_about_whatever_they_say(tmp_path: Path) -> None:
         "file_base": "",
         "file_path": "f",
         "record_number": 1,
-        "record_id": "r",
+        "record_type": "conversion",
         "url": "u",
+        "domain": "u",
         "truncated": False,
         "text_hash": "h",
     }

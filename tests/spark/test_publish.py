@@ -69,7 +69,7 @@ class Hub:
             PAGES,
             [
                 {"slice": slice_key, "page_id": page, "file_base": "b", "file_path": "f", "record_number": record,
-                 "record_id": "r", "url": f"http://a.example/{record}", "text": "t", "truncated": False, "text_hash": "0" * 32}
+                 "record_type": "conversion", "url": f"http://a.example/{record}", "domain": "a.example", "text": "t", "truncated": False, "text_hash": "0" * 32}
                 for record, page in enumerate(pages)
             ],
             slice_key,

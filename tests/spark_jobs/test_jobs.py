@@ -17,6 +17,7 @@ from deltalake import DeltaTable
 
 from local.mirror import PAGES as SAMPLE_PAGES
 from local.mirror import build_mirror, read_sample_page
+from persona_hub.crawl.files import make_access
 from persona_hub.crawl.growth import add_snapshot
 from persona_hub.crawl.source import find_snapshots
 from persona_hub.spark.job import Job
@@ -40,10 +41,10 @@ def pick(text: str, words: tuple[str, ...], salt: str) -> str:
 
 
 def answer_as_persona(asked: str) -> str:
-    """One persona of a few per page, so that some are alike; one page of nine gets none."""
+    """One persona of a few per page, so that some are the same; one page of nine gets none."""
     if int(hashlib.md5(asked.encode()).hexdigest(), 16) % 9 == 0:
         return "I'm sorry, but I cannot help with that."
-    return f"A {pick(asked, WHO, '1')} who cares about {pick(asked, WHAT, '2')} and writes about {pick(asked, WHAT, '3')}"
+    return f"A {pick(asked, WHO, '1')} who cares about {pick(asked, WHAT, '2')} and writes about them every day"
 
 
 def answer_as_math(asked: str) -> str:
@@ -105,8 +106,9 @@ class Chain:
 def mirror(tmp_path: Path, make_settings) -> Path:
     folder = tmp_path / "mirror"
     build_mirror(SAMPLE_PAGES, folder)
-    [listing] = find_snapshots(str(folder))
-    add_snapshot(make_settings().calendar, listing, 2, datetime(2026, 11, 20, tzinfo=UTC))
+    settings = make_settings()
+    [listing] = find_snapshots(str(folder), make_access(settings))
+    add_snapshot(settings.lake, settings.calendar, listing, 2, datetime(2026, 11, 20, tzinfo=UTC))
     return folder
 
 
@@ -157,11 +159,12 @@ def check_funnel(chain: Chain) -> None:
             counted[removal["rule"]] = counted.get(removal["rule"], 0) + 1
         assert counted == row["removed"], stage
     assert funnel["extract_candidates", ""]["removed"]["refusal"] > 0
-    assert funnel["dedup_words", ""]["removed"]["similar_words"] > 0  # copies of pages have the same persona
-    # Pages with the same words are one question; each question is one row, and one call if nobody asked it before.
+    assert funnel["ingest_pages", ""]["removed"] == {"copy": 3, "navigation": 1, "too_short": 1}
+    assert funnel["dedup_words", ""]["removed"]["similar_words"] > 0
+    # Each question is one row, and one call if nobody asked it before.
     questions = chain.read(QUESTIONS, stage="extract_candidates")
     extract = funnel["extract_candidates", ""]
-    assert extract["rows_in"] == len(questions) > extract["calls"] == len({row["completion_key"] for row in questions})
+    assert extract["rows_in"] == len(questions) == extract["calls"] == len({row["completion_key"] for row in questions})
     assert (extract["from_ledger"], extract["prompt_tokens"], extract["money"]) == (0, 11 * extract["calls"], None)
     assert funnel["ingest_pages", ""]["events"] == {
         "files_read": 2, "digests_verified": 52, "records_conversion": 52, "records_warcinfo": 2,
