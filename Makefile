@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status test test-pure test-spark test-airflow test-e2e soak bench-calls lint docs lock clean
+.PHONY: help setup demo up down status test test-pure test-spark test-airflow test-long test-e2e soak bench-calls bench-crawl lint docs lock clean
 
 ROOT := $(CURDIR)
 HUB := $(ROOT)/.hub
@@ -17,6 +17,7 @@ SPARK_TESTS := tests/spark tests/spark_jobs tests/quality
 AIRFLOW_TESTS := tests/plugins tests/dags
 E2E_TESTS := tests/e2e
 SOAK_TESTS := tests/soak
+LONG_TESTS := tests/crawl/test_fuzz.py tests/core/test_real_pages.py
 PYTEST := $(PYTHON) -m pytest --durations=5
 
 help:  ## this list
@@ -37,11 +38,15 @@ down:  ## stops all of them, running Spark drivers included
 status: setup  ## what runs, and where
 	@$(PYTHON) -m local.services status
 
-test: lint test-pure test-spark test-airflow test-e2e  ## all checks and tests, the quickest first
+test: lint test-pure test-long test-spark test-airflow test-e2e  ## all checks and tests, the quickest first
 
 test-pure: setup  ## tests without Java and Airflow
 	@echo "== pure"
-	@$(PYTEST) tests $(addprefix --ignore=,$(SPARK_TESTS) $(AIRFLOW_TESTS) $(E2E_TESTS) $(SOAK_TESTS))
+	@$(PYTEST) -n 2 tests $(addprefix --ignore=,$(SPARK_TESTS) $(AIRFLOW_TESTS) $(E2E_TESTS) $(SOAK_TESTS) $(LONG_TESTS))
+
+test-long: setup  ## a minute of broken crawl files; every real page by the page rules and by a plain reading of them
+	@echo "== long"
+	@HUB_FUZZ_SECONDS=60 $(PYTEST) -n 2 $(LONG_TESTS)
 
 test-spark: setup  ## tests with Spark and real Delta tables
 	@echo "== spark"
@@ -58,10 +63,14 @@ test-e2e: setup  ## a real Airflow drives the real jobs
 soak: setup  ## what takes longer than CI has time for: kills, restarts and batches under a real Airflow
 	@echo "== soak"
 	@$(PYTEST) $(SOAK_TESTS)
+	@HUB_FUZZ_SECONDS=600 $(PYTEST) --timeout=900 tests/crawl/test_fuzz.py
 
 PARTS ?=
 bench-calls: setup  ## model calls beside their ideal and their peers; PARTS="process limits stage start peers"
 	@$(PYTHON) tests/bench/calls.py $(PARTS)
+
+bench-crawl: setup  ## reading the crawl beside its peers; PARTS="wet warc rules whole linear calendar"
+	@$(PYTHON) tests/bench/crawl.py $(PARTS)
 
 lint: setup  ## style, Airflow's rules, types, import directions, generated docs
 	@echo "== lint"
