@@ -18,7 +18,7 @@ from persona_hub.spark.ingest import (
 )
 from persona_hub.spark.job import Job, run_job
 from persona_hub.spark.questions import count_rules, shape_removals
-from persona_hub.spark.tables import read_table, replace_rows
+from persona_hub.spark.tables import ensure_table, read_table, replace_rows
 from persona_hub.tables.bronze import PAGES
 from persona_hub.tables.silver import REMOVALS
 
@@ -31,6 +31,8 @@ def ingest_pages(job: Job) -> None:
     with job.stage(STAGE) as tally:
         blocked = read_blocked_hosts(crawl.rules.blocked_hosts)
         staging = open_staging(job.lake, plan, crawl, blocked)
+        for table in (PAGES, REMOVALS):  # one that is not as described is told before hours of reading
+            ensure_table(job.spark, job.lake, table)
         read_files(job, plan, staging, blocked)
         reports, failures = read_results(plan, staging)
         record_failures(job, plan, failures)

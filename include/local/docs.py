@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import ast
 import difflib
+import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -97,7 +98,7 @@ def render_settings(settings: type[BaseModel]) -> str:
     lines += ["Environment variables of every process: Airflow's own, and through it of each Spark driver."]
     lines += ["A variable with our prefix that is not listed here is an error. Those of the group `llm` are"]
     lines += ["set by the Airflow connection `persona_hub_llm`, which goes before the environment.", ""]
-    return _join([*lines, *_describe_settings(settings, PREFIX)])
+    return _join([*lines, *_describe_settings(settings, ())])
 
 
 def _describe_table(table: Table) -> Iterator[str]:
@@ -119,7 +120,7 @@ def _describe_form(column: Column) -> Iterator[str]:
         yield f"matches `{column.pattern}`"
 
 
-def _describe_settings(model: type[BaseModel], prefix: str) -> Iterator[str]:
+def _describe_settings(model: type[BaseModel], place: tuple[str, ...]) -> Iterator[str]:
     groups = []
     yield from ((model.__doc__ or "").strip(), "", "| variable | default | what it is |", "| --- | --- | --- |")
     for name, field in model.model_fields.items():
@@ -128,12 +129,17 @@ def _describe_settings(model: type[BaseModel], prefix: str) -> Iterator[str]:
             groups.append((name, kind))
             continue
         choices = f"one of {', '.join(get_args(kind))}" if get_origin(kind) is Literal else ""
-        default = "unset" if field.default in (None, "") else f"`{field.default}`"
+        default = "unset" if field.default in (None, "") else f"`{_format_value(field.default)}`"
         says = "; ".join(text for text in (field.description, choices) if text)
-        yield _row(f"`{prefix}{name.upper()}`", default, says)
+        yield _row(f"`{PREFIX}{'__'.join((*place, name)).upper()}`", default, says)
     for name, kind in groups:
-        yield from ("", f"## {name}", "")
-        yield from _describe_settings(kind, f"{prefix}{name.upper()}__")
+        yield from ("", f"## {'.'.join((*place, name))}", "")
+        yield from _describe_settings(kind, (*place, name))
+
+
+def _format_value(value: object) -> str:
+    """As the variable takes it."""
+    return json.dumps(value) if isinstance(value, bool | tuple | dict) else str(value)
 
 
 def _find_jobs(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:

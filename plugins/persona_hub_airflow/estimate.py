@@ -12,6 +12,7 @@ from airflow.sdk import BaseOperator, BaseOperatorLink
 from airflow.sdk.exceptions import AirflowFailException
 
 from persona_hub.core.keys import parse_slice_key
+from persona_hub.core.whole_file import write_whole
 from persona_hub.errors import HubError
 from persona_hub.stages import get_stage
 from persona_hub_airflow.connections import load_model_settings
@@ -87,9 +88,5 @@ def write_page(reports: Path, forecast: Forecast, run_id: str) -> Path:
     name = hashlib.blake2b(run_id.encode(), digest_size=8).hexdigest()
     page = reports / "estimates" / forecast.slice / forecast.stage.replace("/", "-") / f"{name}.html"
     page.parent.mkdir(parents=True, exist_ok=True)
-    scratch = page.with_suffix(".part")
-    scratch.write_text(
-        template.render(forecast=forecast, figures=iter_figures(forecast), run_id=run_id), encoding="utf-8"
-    )
-    scratch.replace(page)
+    write_whole(page, template.render(forecast=forecast, figures=iter_figures(forecast), run_id=run_id))
     return page

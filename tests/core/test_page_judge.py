@@ -127,6 +127,7 @@ def test_language_is_judged_only_where_a_list_is_set() -> None:
     assert unknown.refusal == Rejection("language", f"rank {kept.language_rank}: none that is known, en is nearest")
     early = judge("short")
     assert (early.language, early.language_rank) == (None, None)
+    assert (kept.domain, refused.domain, early.domain) == ("a.example", None, None)
 
 
 def test_long_text_is_cut_and_says_so() -> None:

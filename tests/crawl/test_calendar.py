@@ -206,11 +206,11 @@ def test_process_that_dies_between_table_and_calendar_has_added_nothing(
     """The next list of that name may be another one, and cut otherwise: it takes the place of the rows left over."""
     add(tmp_path, make_listing("A", files=2), 1, NOW)
 
-    def die(path: Path, content: bytes) -> None:
+    def die(path: Path, content: str, durable: bool) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(growth, "write_atomically", die)
+        patch.setattr(growth, "write_whole", die)
         add(tmp_path, make_listing("B", files=4), 1, NOW)
     assert [snapshot.id for snapshot in load_calendar(tmp_path).snapshots] == ["A"]
     assert count_files(find_lake(tmp_path)) == {"A": 2, "B": 4}

@@ -6,7 +6,6 @@ import io
 import threading
 import time
 import tracemalloc
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -22,7 +21,6 @@ from crawl_server import (
     lead_to,
     make_access,
     reset,
-    run_crawl_server,
     say_length,
     say_nothing,
     send_chunks,
@@ -41,17 +39,6 @@ from persona_hub.errors import NotThere, SettingsError, SourceError
 SAMPLE = "crawl/common-crawl/CC-MAIN-2020-50-sample.warc.wet.gz"
 PATH = "crawl-data/CC-MAIN-2020-50/wet/a.warc.wet.gz"
 PAGES = 318
-
-
-@pytest.fixture
-def server() -> Iterator[CrawlServer]:
-    with run_crawl_server() as server:
-        yield server
-
-
-@pytest.fixture
-def access(tmp_path: Path) -> Access:
-    return make_access(tmp_path)
 
 
 @pytest.fixture

@@ -6,16 +6,21 @@ import gzip
 import io
 import os
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from crawl_server import CrawlServer, make_access, reset, run_crawl_server, show_page, stop
+from crawl_server import CrawlServer, reset, show_page, stop
 
 from persona_hub.crawl import files
 from persona_hub.crawl.access import Access, hide_secrets
-from persona_hub.crawl.files import fetch_bytes, fetch_if_changed, open_file, read_range, refuse_credentials
-from persona_hub.crawl.files import make_access as make_real_access
+from persona_hub.crawl.files import (
+    fetch_bytes,
+    fetch_if_changed,
+    make_access,
+    open_file,
+    read_range,
+    refuse_credentials,
+)
 from persona_hub.crawl.records import ReadReport, read_pages
 from persona_hub.errors import NotThere, SettingsError, SourceError
 from persona_hub.settings import CrawlSettings, Settings
@@ -25,32 +30,21 @@ LIST = "crawl-data/CC-MAIN-2026-30/wet.paths.gz"
 LINES = b"x/1.warc.wet.gz\nx/2.warc.wet.gz\n"
 
 
-@pytest.fixture
-def server() -> Iterator[CrawlServer]:
-    with run_crawl_server() as server:
-        yield server
-
-
-@pytest.fixture
-def access(tmp_path: Path) -> Access:
-    return make_access(tmp_path)
-
-
 def make_settings(tmp_path: Path, **crawl: object) -> Settings:
     return Settings(lake=str(tmp_path / "lake"), crawl=CrawlSettings.model_validate(crawl))
 
 
 def test_access_is_made_of_the_settings_and_travels(tmp_path: Path) -> None:
-    access = make_real_access(make_settings(tmp_path, contact=" me@a.example ", max_connections=3, max_attempts=2))
+    access = make_access(make_settings(tmp_path, contact=" me@a.example ", max_connections=3, max_attempts=2))
     assert access == Access(
         "persona-hub (me@a.example)", True, tmp_path / "lake" / "_limits", 3, 4.0, 60.0, 2, backoff_s=1.0
     )
     assert pickle.loads(pickle.dumps(access)) == access
-    nameless = make_real_access(make_settings(tmp_path))
+    nameless = make_access(make_settings(tmp_path))
     assert (nameless.user_agent, nameless.has_contact) == ("persona-hub", False)
     for contact in ("a\r\nHost: b", "mü@a.example", "me (home)"):
         with pytest.raises(SettingsError, match="PERSONA_HUB_CRAWL__CONTACT"):
-            make_real_access(make_settings(tmp_path, contact=contact))
+            make_access(make_settings(tmp_path, contact=contact))
 
 
 def put(server: CrawlServer, folder: Path, name: str, content: bytes) -> list[str]:
@@ -232,6 +226,20 @@ def test_list_of_many_members_is_read_whole(server: CrawlServer, access: Access,
     for base in put(server, tmp_path, LIST, members[:-1]) + put(server, tmp_path, LIST, members + b"junk"):
         with pytest.raises(SourceError, match="a whole gzip file"):
             fetch_bytes(base, LIST, access)
+
+
+def test_folder_with_a_question_mark_is_named_whole(access: Access, tmp_path: Path) -> None:
+    folder = tmp_path / "which? #2"
+    folder.mkdir()
+    (folder / "x.gz").write_bytes(b"no gzip")
+    for act in (
+        lambda: fetch_bytes(str(folder), "x.gz", access),
+        lambda: open_file(str(folder), "../x", access),
+        lambda: read_range(str(folder), "x.gz", access, 5, 10),
+    ):
+        with pytest.raises(SourceError) as raised:
+            act()
+        assert f"{folder} " in str(raised.value) or f"{folder}." in str(raised.value)
 
 
 def test_home_that_is_none_is_no_folder(access: Access) -> None:

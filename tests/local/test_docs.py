@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from local.docs import build_pages, find_stale, main, render_dags, render_settings, render_tables, write_pages
-from persona_hub.settings import setting_names
+from persona_hub.settings import load_settings, setting_names
 from persona_hub.synthesis import registry
 from persona_hub.tables import FIXED
 from persona_hub.tables.gold import task_table
@@ -90,6 +90,19 @@ def test_groups_of_settings_come_after_the_plain_ones() -> None:
     page = render_settings(Outer)
     assert [row[0] for row in read_rows(page)] == ["`PERSONA_HUB_NAME`", "`PERSONA_HUB_INNER__SIZE`"]
     assert page.index("Outside.") < page.index("## inner") < page.index("Inside.")
+
+
+def test_nested_groups_have_their_whole_name_and_defaults_are_as_the_variable_takes_them() -> None:
+    page = build_pages()["settings.md"]
+    heads = [line.removeprefix("## ") for line in page.splitlines() if line.startswith("## ")]
+    assert heads[:3] == ["crawl", "crawl.rules", "llm"]
+    rows = {name.strip("`"): default.strip("`") for name, default, _ in read_rows(page)}
+    assert rows["PERSONA_HUB_CRAWL__KINDS"] == '["wet"]'
+    assert rows["PERSONA_HUB_CRAWL__RULES__LOREM_IPSUM"] == "true"
+    assert rows["PERSONA_HUB_CRAWL__RULES__MAX_TOP_NGRAMS"] == "[0.2, 0.18, 0.16]"
+    assert (rows["PERSONA_HUB_LLM__ASK_AGAIN"], rows["PERSONA_HUB_LLM__STAGES"]) == ("[]", "{}")
+    given = {name: value for name, value in rows.items() if value != "unset"}
+    assert load_settings(given) == load_settings({})
 
 
 def test_dags_are_read_as_text(tmp_path: Path) -> None:

@@ -18,8 +18,9 @@ from types import ModuleType
 from typing import Any
 
 import psutil
+import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import DataFrame, SparkSession
 
 from local.mirror import PAGES as SAMPLE_PAGES
@@ -30,7 +31,7 @@ from persona_hub.crawl.growth import add_snapshot
 from persona_hub.crawl.listing import SnapshotListing
 from persona_hub.crawl.records import ReadReport, read_pages
 from persona_hub.crawl.staging import FileFailure, FileReport, open_staging
-from persona_hub.errors import SettingsError, SourceError, UnreadableFile
+from persona_hub.errors import SettingsError, SourceError, TableMismatch, UnreadableFile
 from persona_hub.settings import load_settings
 from persona_hub.spark.ingest import (
     check_failures,
@@ -144,6 +145,18 @@ def test_the_real_file(make_job, ingest, list_files, shared_data: Path, caplog: 
         (row["rule"], row["detail"]) for row in removals
     ]
     assert read_count(again)["events"] == EVENTS
+
+
+@pytest.mark.parametrize("table", [PAGES, REMOVALS], ids=lambda table: table.name)
+def test_a_table_that_is_not_as_described_is_told_before_a_file_is_read(
+    make_job, ingest, list_files, shared_data: Path, table: Table
+) -> None:
+    list_files(shared_data, WET)
+    job = make_job(SLICE)
+    write_deltalake(table.path(job.lake), pa.table({"slice": ["A/00001"], "older": [1]}))
+    with pytest.raises(TableMismatch, match=f"Table {table.name} at .* has columns"):
+        ingest(job)
+    assert find_staged(job) == []
 
 
 def test_a_truncated_file_gives_what_came_before(

@@ -56,7 +56,8 @@ def open_state(file: Path, begun: list[bool] | None = None) -> SharedState[Count
 
 
 def start_counting(folder: Path, times: int) -> subprocess.Popen[str]:
-    (folder / "tests_count.py").write_text(COUNT)
+    if not (module := folder / "tests_count.py").exists():  # another process may be importing it
+        module.write_text(COUNT)
     return subprocess.Popen(
         [sys.executable, "-c", COUNT_UP, str(folder / "state"), str(times)],
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), *sys.path])},

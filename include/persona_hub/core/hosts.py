@@ -24,11 +24,10 @@ def find_host(url: str) -> str:
     if not found:
         return ""
     host = found.group(1).rpartition("@")[2]
-    if len(host) > MAX_HOST:
+    if len(host) > MAX_HOST:  # of a hostile URL
         return ""
-    if host.startswith("["):
-        return _normalize_host(host[1:].partition("]")[0])
-    return _normalize_host(host.partition(":")[0])
+    host = _normalize_host(host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0])
+    return host if len(host) <= MAX_HOST else ""  # punycode is longer
 
 
 def find_domain(url: str) -> str:
@@ -44,9 +43,7 @@ def find_domain(url: str) -> str:
 
 
 def is_blocked(host: str, blocked: frozenset[str]) -> bool:
-    """Whether the host, or a domain above it, is on the list."""
-    if len(host) > MAX_HOST:  # of a hostile URL: its labels would be tried one by one
-        host = host[-MAX_HOST:].partition(".")[2]
+    """Whether the host, one of `find_host`, or a domain above it is on the list."""
     while host:
         if host in blocked:
             return True

@@ -33,12 +33,12 @@ _CHUNK = 1 << 17
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the rules say of one page; language and rank are None where an earlier rule refused it."""
+    """What the rules say of one page; language and rank are None where an earlier rule refused it, the domain where any did."""
 
     text: str
     """Normalized, cut at `max_chars`."""
     truncated: bool
-    domain: str
+    domain: str | None = None
     language: str | None = None
     language_rank: int | None = None
     refusal: Rejection | None = None
@@ -78,9 +78,10 @@ class PageJudge:
                     refusals[number] = refusal
         verdicts = []
         for number, ((text, truncated), url) in enumerate(zip(cut, urls, strict=True)):
-            found = languages.get(number)
-            language, rank = found or (None, None)
-            verdicts.append(Verdict(text, truncated, find_domain(url), language, rank, refusals.get(number)))
+            language, rank = languages.get(number) or (None, None)
+            refusal = refusals.get(number)
+            domain = None if refusal else find_domain(url)
+            verdicts.append(Verdict(text, truncated, domain, language, rank, refusal))
         return verdicts
 
     def _check_host(self, text: str, url: str) -> Rejection | None:

@@ -150,7 +150,7 @@ def read_range(base: str, path: str, access: Access, offset: int, length: int) -
         data = stream.read(length)
     if len(data) < length:
         raise SourceError(
-            f"{path} in {hide_secrets(base)} has {len(data)} bytes from byte {offset} on",
+            f"{path} in {base} has {len(data)} bytes from byte {offset} on",
             wanted=f"{length} bytes there",
             cure="look whether the file is the one that the row was read from",
         )
@@ -169,7 +169,7 @@ def _open_remote(
 def _check_place(base: str, path: str) -> None:
     refuse_credentials(base)
     if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts or "://" in path or "\0" in path:
-        raise SourceError(f"Path {path!r} leaves its base {hide_secrets(base)}", wanted="a path below the base")
+        raise SourceError(f"Path {path!r} leaves its base {base}", wanted="a path below the base")
 
 
 def _open_local(base: str, path: str) -> BinaryIO:
@@ -206,7 +206,7 @@ def _begin(raw: HttpStream, path: str) -> BinaryIO:
 
 
 def _read_list(base: str, path: str, stream: BinaryIO) -> bytes:
-    place, data = f"{path} in {hide_secrets(base)}", io.BytesIO()
+    place, data = f"{path} in {base}", io.BytesIO()
     packed = path.endswith(".gz")
     head = cast(io.BufferedReader, stream).peek(HEAD)[:HEAD]
     source = cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if packed else stream  # of one member or of many

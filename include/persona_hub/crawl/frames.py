@@ -31,8 +31,7 @@ _NEXT = {
     "arc": re.compile(rb"(?<![^\n])" + ARC_START),
     "": re.compile(rb"(?<![^\n])(?:" + _WARC_START + rb"|" + ARC_START + rb")"),
 }
-_HEADER_END = re.compile(rb"\n\r?\n")
-_HEADER_STOP = re.compile(rb"\n\r?\n|(?<=\n)" + _WARC_START)
+_HEADER_STOP = re.compile(rb"\n(?:(\r?\n)|" + _WARC_START + rb")")
 _FOLD = re.compile(rb"\r?\n[ \t]+")
 
 
@@ -116,15 +115,16 @@ def _read_header(window: Window, report: ReadReport) -> _Header | None:
 
 def _read_warc_header(window: Window, version: re.Match[bytes], report: ReadReport) -> _Header | None:
     begin = version.end() - window.at
-    # The line end before counts: a header without a single field ends right there.
-    end = _HEADER_END.search(window.data, window.at + begin - 1, window.at + LONGEST_LINE) or _find_stop(window, begin)
-    stop = end.start() if end else len(window.data)
+    end = _find_stop(window, begin)
+    if end is None:
+        stop = after = len(window.data)
+    elif end[1]:
+        stop, after = end.span()
+    else:
+        stop = after = end.start() + 1  # broken off by the next record
     if stop - window.at > MAX_HEADER:
         report.note("malformed", f"a header of more than {MAX_HEADER} bytes at byte {window.position} of the plain file")
         return None
-    after = end.end() if end and end[0].startswith(b"\n") else stop
-    if inner := _NEXT["warc"].search(window.data, window.at + begin, stop):  # broken off by the next record
-        stop = after = inner.start()
     head = window.data[window.at + begin : stop]
     if b":" not in head:
         return None
@@ -139,8 +139,8 @@ def _read_warc_header(window: Window, version: re.Match[bytes], report: ReadRepo
 
 
 def _find_stop(window: Window, begin: int) -> re.Match[bytes] | None:
-    """Looks for the end of a long header, or for the record that breaks it off: each byte once."""
-    seen = begin - 1
+    """Looks for the end of a header, or for the record that breaks it off: each byte once."""
+    seen = begin - 1  # the line end before counts: a header without a single field ends right there
     while True:
         have = len(window.data) - window.at
         if (stop := _HEADER_STOP.search(window.data, window.at + seen)) or have > MAX_HEADER:

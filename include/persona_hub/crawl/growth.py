@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 from collections import Counter
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from persona_hub.core.keys import parse_slice_key
+from persona_hub.core.whole_file import write_whole
 from persona_hub.crawl.calendar import (
     CALENDAR_FILE,
     MAX_SLICES,
@@ -69,7 +68,7 @@ def add_snapshot(
             snapshot = replace(snapshot, first_seen=max(snapshot.first_seen, datetime.now(UTC)))
         if snapshot != known:
             others = [one for one in calendar.snapshots if one.id != snapshot.id]
-            write_atomically(folder / CALENDAR_FILE, _render([*others, snapshot]))
+            write_whole(folder / CALENDAR_FILE, _render([*others, snapshot]), durable=True)
     return snapshot
 
 
@@ -151,19 +150,9 @@ def _begin_day(date: datetime) -> datetime:
     return date.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-def _render(snapshots: list[Snapshot]) -> bytes:
+def _render(snapshots: list[Snapshot]) -> str:
     rows = [
         asdict(one) | {"end_date": one.end_date.isoformat(), "first_seen": one.first_seen.isoformat()}
         for one in sorted(snapshots, key=lambda one: one.end_date)
     ]
-    return (json.dumps({"snapshots": rows}, indent=1) + "\n").encode("utf-8")
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replaces a file in one step: its readers see all of it, before or after."""
-    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(file.name, 0o644)  # other components may run as another user; a temporary file is private
-    os.replace(file.name, path)
+    return json.dumps({"snapshots": rows}, indent=1) + "\n"

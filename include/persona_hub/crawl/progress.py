@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from persona_hub.core.background import repeat
 from persona_hub.crawl.staging import FAILURE, REPORT, STATUS, Staging
 
 log = logging.getLogger(__name__)
@@ -78,20 +78,16 @@ def report_progress(staging: Staging, files: int) -> Iterator[None]:
         staging: where the readers write; opened for this try.
         files: of the whole slice.
     """
-    begun, ended, watch = time.monotonic(), threading.Event(), Watch(staging, files)
+    begun, watch = time.monotonic(), Watch(staging, files)
 
     def report() -> None:
-        while not ended.wait(REPORT_S):
-            log.info("ingest_pages: %s", format_progress(watch.look(), time.monotonic() - begun))
-
-    thread = threading.Thread(target=report, name="progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
         log.info("ingest_pages: %s", format_progress(watch.look(), time.monotonic() - begun))
+
+    try:
+        with repeat(report, REPORT_S, "progress"):
+            yield
+    finally:
+        report()
 
 
 def format_progress(stand: Standing, seconds: float) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import os
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
+from persona_hub.core.background import repeat
 from persona_hub.core.keys import page_id, text_hash
 from persona_hub.core.page_judge import PageJudge, Verdict
 from persona_hub.crawl.files import Access, open_file
@@ -154,30 +154,24 @@ def _tell(staging: Staging, ordinal: int, report: ReadReport, writer: PageWriter
     Yields:
         A list for the opened file.
     """
-    parent, ended, opened = os.getppid(), threading.Event(), list[BinaryIO]()
+    parent, opened, waited = os.getppid(), list[BinaryIO](), count_waited()
 
     def tell() -> None:
-        waited = count_waited()
-        while not ended.wait(STATUS_S):
-            if os.getppid() != parent:
-                os._exit(1)  # nobody waits for these pages, and their source is asked for nothing that is not wanted
-            waited, before = count_waited(), waited
-            status = {
-                "pages": writer.pages,
-                "bytes": report.stored_bytes,
-                "size": _find_size(opened[0]) if opened else None,
-                "waits": waited - before > STATUS_S / 2,
-            }
-            with suppress(OSError):  # a full disk; the pages themselves will say so
-                staging.write_status(ordinal, status)
+        nonlocal waited
+        if os.getppid() != parent:
+            os._exit(1)  # nobody waits for these pages, and their source is asked for nothing that is not wanted
+        waited, before = count_waited(), waited
+        status = {
+            "pages": writer.pages,
+            "bytes": report.stored_bytes,
+            "size": _find_size(opened[0]) if opened else None,
+            "waits": waited - before > STATUS_S / 2,
+        }
+        with suppress(OSError):  # a full disk; the pages themselves will say so
+            staging.write_status(ordinal, status)
 
-    thread = threading.Thread(target=tell, name=f"status {ordinal}", daemon=True)
-    thread.start()
-    try:
+    with repeat(tell, STATUS_S, f"status {ordinal}"):
         yield opened
-    finally:
-        ended.set()
-        thread.join()
 
 
 def _find_size(stream: BinaryIO) -> int | None:

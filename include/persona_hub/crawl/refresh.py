@@ -14,10 +14,11 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from persona_hub.core.whole_file import write_whole
 from persona_hub.crawl.calendar import MAX_SLICES, Snapshot, count_slices, load_calendar
 from persona_hub.crawl.file_lists import count_files
-from persona_hub.crawl.files import fetch_if_changed, hide_secrets, make_access, refuse_credentials
-from persona_hub.crawl.growth import add_snapshot, write_atomically
+from persona_hub.crawl.files import fetch_if_changed, make_access, refuse_credentials
+from persona_hub.crawl.growth import add_snapshot
 from persona_hub.crawl.listing import SnapshotListing
 from persona_hub.crawl.source import INDEX, find_base, name_snapshot, parse_index, parse_paths
 from persona_hub.errors import NotThere, SourceError
@@ -57,7 +58,7 @@ def refresh_calendar(settings: Settings) -> RefreshReport:
     refresh = _Refresh(settings)
     report, entries = refresh.report, refresh.read_index()[: settings.crawl.newest]
     kinds = ", ".join(settings.crawl.kinds)
-    log.info("%s: %d snapshots to look at, for %s", hide_secrets(refresh.base), len(entries), kinds)
+    log.info("%s: %d snapshots to look at, for %s", refresh.base, len(entries), kinds)
     waiting = entries[:]
     while waiting:
         is_down = refresh.failed_in_a_row >= GIVE_UP_AFTER
@@ -77,7 +78,7 @@ def refresh_calendar(settings: Settings) -> RefreshReport:
         left = len(report.faults) - FAULTS_SHOWN
         more = f"; and {left} more, in the log" if left > 0 else ""
         raise SourceError(
-            f"Of {hide_secrets(refresh.base)}: {'; '.join(report.faults[:FAULTS_SHOWN])}{more}",
+            f"Of {refresh.base}: {'; '.join(report.faults[:FAULTS_SHOWN])}{more}",
             cure="see to the source and run again; what the calendar knew stays, and all other lists are entered",
         )
     return report
@@ -97,7 +98,7 @@ class _Refresh:
     def read_index(self) -> list[tuple[str, datetime]]:
         """Ids and end dates of the source's snapshots, the newest first."""
         base, path = _find_index(self.base, self._settings.crawl.index)
-        address, place = f"{base}/{path}", f"{path} in {hide_secrets(base)}"
+        address, place = f"{base}/{path}", f"{path} in {base}"
         held = self._marks.get(address, {})
         found = fetch_if_changed(base, path, self._access, held.get("mark") if "text" in held else None)
         if found is None:
@@ -130,7 +131,7 @@ class _Refresh:
             found = fetch_if_changed(self.base, path, self._access, mark)
             self.failed_in_a_row = 0
         except NotThere:
-            log.info("%s has no %s", hide_secrets(self.base), path)
+            log.info("%s has no %s", self.base, path)
             self.report.missing.append(path)
             self.failed_in_a_row = 0
             return None
@@ -143,7 +144,7 @@ class _Refresh:
             return None
         self.report.fetched += 1
         try:
-            paths = parse_paths(found[0], f"{path} in {hide_secrets(self.base)}", kind)
+            paths = parse_paths(found[0], f"{path} in {self.base}", kind)
         except SourceError as error:
             self.note_fault(str(error))
             return None
@@ -176,7 +177,7 @@ class _Refresh:
     def _remember(self, address: str, held: dict[str, str]) -> None:
         self._marks[address] = held
         self._marks_file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._marks_file, json.dumps(self._marks, indent=1).encode("utf-8"))
+        write_whole(self._marks_file, json.dumps(self._marks, indent=1), durable=True)
 
 
 def _find_index(source: str, index: str) -> tuple[str, str]:

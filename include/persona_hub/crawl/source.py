@@ -14,7 +14,6 @@ from persona_hub.core.keys import SLICE_PATTERN
 from persona_hub.crawl.files import (
     Access,
     fetch_bytes,
-    hide_secrets,
     is_bucket,
     is_url,
     local_path,
@@ -157,17 +156,16 @@ def _list_loose(base: str, paths: Sequence[str], access: Access) -> SnapshotList
 def _list_mirror(base: str, newest: int | None, access: Access) -> list[SnapshotListing]:
     listings: list[SnapshotListing] = []
     faults: list[str] = []
-    shown = hide_secrets(base)
-    for name, end_date in parse_index(fetch_bytes(base, INDEX, access), f"{INDEX} in {shown}")[:newest]:
+    for name, end_date in parse_index(fetch_bytes(base, INDEX, access), f"{INDEX} in {base}")[:newest]:
         path = f"crawl-data/{name}/wet.paths.gz"
         if not is_url(base) and not is_bucket(base) and not (local_path(base) / path).is_file():
             faults.append(f"no {path}")
             continue
-        paths = parse_paths(fetch_bytes(base, path, access), f"{path} in {shown}", "wet")
+        paths = parse_paths(fetch_bytes(base, path, access), f"{path} in {base}", "wet")
         listings.append(SnapshotListing(name, end_date, tuple(paths), base))
     if not listings:
         raise SourceError(
-            f"{INDEX} in {shown} leads to no list of files: {'; '.join(faults[:3]) or 'it is empty'}", wanted=WANTED
+            f"{INDEX} in {base} leads to no list of files: {'; '.join(faults[:3]) or 'it is empty'}", wanted=WANTED
         )
     return listings
 

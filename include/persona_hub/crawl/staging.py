@@ -26,6 +26,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from persona_hub.core.whole_file import write_whole
 from persona_hub.crawl.calendar import SlicePlan
 from persona_hub.errors import LakeError
 from persona_hub.settings import CrawlSettings
@@ -111,13 +112,7 @@ class Staging:
         shutil.rmtree(self.folder.parent, ignore_errors=True)
 
     def _write(self, ordinal: int, suffix: str, content: dict[str, Any], durable: bool = False) -> None:
-        scratch = self.folder / f"{uuid.uuid4().hex}.part"
-        with scratch.open("w") as stream:
-            stream.write(json.dumps(content))
-            if durable:
-                stream.flush()
-                os.fsync(stream.fileno())
-        scratch.replace(self.folder / f"{ordinal:06d}{suffix}")
+        write_whole(self.folder / f"{ordinal:06d}{suffix}", json.dumps(content), durable=durable)
 
 
 def open_staging(lake: str, plan: SlicePlan, settings: CrawlSettings, blocked: frozenset[str]) -> Staging:

@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
+from persona_hub.core.whole_file import write_whole
 from persona_hub.llm.client import build_body
 from persona_hub.llm.requests import Request
 from persona_hub.settings import BatchSettings
@@ -110,12 +111,7 @@ class BatchStore:
 
     def save(self, intent: Intent) -> None:
         """Replaces what was known of it, in one step; on the disk when this returns."""
-        file = self.record_file(intent.id)
-        scratch = file.with_suffix(".new")
-        with scratch.open("w") as stream:
-            json.dump(asdict(intent), stream, indent=1)
-            _sync(stream)
-        scratch.replace(file)
+        write_whole(self.record_file(intent.id), json.dumps(asdict(intent), indent=1), durable=True)
         self._sync_folder()
 
     def close(self, intent: Intent) -> None:

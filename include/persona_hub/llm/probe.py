@@ -14,9 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import random
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -24,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from persona_hub.core.answers import cut_thoughts
+from persona_hub.core.whole_file import write_whole
 from persona_hub.errors import ModelMisconfigured, ModelUnavailable
 from persona_hub.llm.admission import SharedAdmission, open_admission
 from persona_hub.llm.client import ModelClient
@@ -215,6 +214,4 @@ def _write(file: Path, features: tuple[str, ...], prober: _Prober) -> None:
         "completion_tokens": prober.completion_tokens,
     }
     file.parent.mkdir(parents=True, exist_ok=True)
-    scratch = file.with_name(f".{os.getpid()}-{uuid.uuid4().hex[:8]}")
-    scratch.write_text(json.dumps(kept, indent=1, ensure_ascii=False), encoding="utf-8")
-    scratch.replace(file)
+    write_whole(file, json.dumps(kept, indent=1, ensure_ascii=False))

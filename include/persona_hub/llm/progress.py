@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from persona_hub.core.background import repeat
+from persona_hub.core.whole_file import write_whole
 from persona_hub.llm.calls import CallStats
 from persona_hub.llm.spool import STATUS, SpoolWriter
 
@@ -20,10 +21,7 @@ REPORT_S = 5.0
 
 def write_status(writer: SpoolWriter, stats: CallStats) -> None:
     """Says how one writer's calls go, for `report_progress` in another process."""
-    status = writer.path.with_suffix(STATUS)
-    scratch = status.with_suffix(".part")
-    scratch.write_text(json.dumps(describe_calls(writer, stats)))
-    scratch.replace(status)
+    write_whole(writer.path.with_suffix(STATUS), json.dumps(describe_calls(writer, stats)))
 
 
 def describe_calls(writer: SpoolWriter, stats: CallStats) -> dict[str, Any]:
@@ -40,20 +38,16 @@ def report_progress(label: str, folder: Path, total: int) -> Iterator[None]:
         folder: of the stage's spool; files of earlier runs must be gone from it.
         total: calls to make.
     """
-    begun, done = time.monotonic(), threading.Event()
+    begun = time.monotonic()
 
     def report() -> None:
-        while not done.wait(REPORT_S):
-            log.info("%s: %s", label, format_progress(read_statuses(folder), total, time.monotonic() - begun))
-
-    thread = threading.Thread(target=report, name="progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
         log.info("%s: %s", label, format_progress(read_statuses(folder), total, time.monotonic() - begun))
+
+    try:
+        with repeat(report, REPORT_S, "progress"):
+            yield
+    finally:
+        report()
 
 
 def read_statuses(folder: Path) -> list[dict[str, Any]]:

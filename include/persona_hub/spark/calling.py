@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from persona_hub.core.background import repeat
 from persona_hub.errors import HubError, LakeError
 from persona_hub.llm.admission import open_admission
 from persona_hub.llm.pricing import Price
@@ -115,20 +116,18 @@ def _tell_others(folder: Path, why: str) -> None:
 @contextmanager
 def _watch(plan: CallPlan, calling: Calling, writer: SpoolWriter) -> Iterator[None]:
     """Stops the calls when somebody says so, and says every second how they go."""
-    parent, ended = os.getppid(), threading.Event()
+    parent = os.getppid()
 
     def look() -> None:
-        looks = 0
-        while not ended.wait(LOOK_S):
-            looks += 1
-            if os.getppid() != parent:
-                calling.request_stop("the process that started this one is gone")
-            elif (plan.folder / STOP).exists():
-                calling.request_stop("another partition, or the driver, said stop")
-            if looks % round(STATUS_S / LOOK_S) == 0:
-                with suppress(OSError):  # a full disk; the next answer says so, and who looks goes on looking
-                    writer.sync()
-                    write_status(writer, calling.stats)
+        if os.getppid() != parent:
+            calling.request_stop("the process that started this one is gone")
+        elif (plan.folder / STOP).exists():
+            calling.request_stop("another partition, or the driver, said stop")
+
+    def tell() -> None:
+        with suppress(OSError):  # a full disk; the next answer says so
+            writer.sync()
+            write_status(writer, calling.stats)
 
     def stop(number: int, frame: object) -> None:
         calling.request_stop(f"signal {signal.Signals(number).name}")
@@ -136,13 +135,10 @@ def _watch(plan: CallPlan, calling: Calling, writer: SpoolWriter) -> Iterator[No
     # Spark's daemon ends its workers with SIGHUP when the JVM is gone, by whatever it died.
     in_main = threading.current_thread() is threading.main_thread()
     before = {number: signal.signal(number, stop) for number in (signal.SIGHUP, signal.SIGTERM)} if in_main else {}
-    thread = threading.Thread(target=look, name="call watch", daemon=True)
-    thread.start()
     try:
-        yield
+        with repeat(look, LOOK_S, "call watch"), repeat(tell, STATUS_S, "call status"):
+            yield
     finally:
-        ended.set()
-        thread.join()
         for number, handler in before.items():
             signal.signal(number, handler)
         with suppress(OSError):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import uuid
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -15,6 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from persona_hub.core.whole_file import write_whole
 from persona_hub.tables.ops import STAGE_COUNTS
 from persona_hub.tables.small import merge_rows, read_rows
 
@@ -59,13 +59,7 @@ def write_count(lake: str, count: StageCount) -> None:
     folder = _folder(lake)
     folder.mkdir(parents=True, exist_ok=True)
     row = asdict(count) | {"rows_removed": count.rows_removed, "started_at": count.started_at.isoformat()}
-    file = folder / f"{uuid.uuid4().hex}.json"
-    scratch = file.with_suffix(".part")
-    with scratch.open("w") as stream:
-        stream.write(json.dumps(row))
-        stream.flush()
-        os.fsync(stream.fileno())
-    scratch.replace(file)
+    write_whole(folder / f"{uuid.uuid4().hex}.json", json.dumps(row), durable=True)
 
 
 def fold_counts(lake: str) -> list[dict[str, Any]]:
@@ -80,12 +74,18 @@ def fold_counts(lake: str) -> list[dict[str, Any]]:
 
 def find_last_end(lake: str, slice_key: str, stage: str, data_type: str) -> datetime | None:
     """When a stage of a slice last came to its end; None if it never did."""
+    row = find_last_count(lake, slice_key, stage, data_type)
+    return row["started_at"] + timedelta(seconds=row["seconds"]) if row else None
+
+
+def find_last_count(lake: str, slice_key: str, stage: str, data_type: str) -> dict[str, Any] | None:
+    """The count of a stage of a slice that came to its end last; None if none ever did."""
     same = [("slice", "=", slice_key), ("stage", "=", stage), ("data_type", "=", data_type)]
     # The files first: a fold in between moves them into the table.
     waiting = [row for file in _folder(lake).glob("*.json") if (row := _read_count(file))]
     rows = [row for row in waiting if all(row[name] == value for name, _, value in same)]
     rows += read_rows(lake, STAGE_COUNTS, filters=[*same])
-    return max((row["started_at"] + timedelta(seconds=row["seconds"]) for row in rows), default=None)
+    return max(rows, key=lambda row: row["started_at"] + timedelta(seconds=row["seconds"]), default=None)
 
 
 def _read_count(file: Path) -> dict[str, Any] | None:

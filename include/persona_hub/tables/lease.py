@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from persona_hub.core.background import repeat
+from persona_hub.core.whole_file import write_whole
 from persona_hub.errors import LeaseHeld, LeaseLost
 
 log = logging.getLogger(__name__)
@@ -28,9 +30,6 @@ class Lease:
 
     def __init__(self, folder: Path, number: int, owner: str, ttl_s: float) -> None:
         self.folder, self.number, self.owner, self.ttl_s = folder, number, owner, ttl_s
-        self._stop = threading.Event()
-        self._renewer = threading.Thread(target=self._renew, name=f"lease {folder.name}", daemon=True)
-        self._renewer.start()
 
     def verify(self) -> None:
         """Raises LeaseLost when somebody has taken over, or our own time ran out."""
@@ -42,14 +41,11 @@ class Lease:
                 cure="nothing was committed after that; run the task again",
             )
 
-    def release(self) -> None:
-        self._stop.set()
-        self._renewer.join()
-        _write(self.folder / str(self.number), self.owner, expires=0.0)
+    def renew(self) -> None:
+        _write(self.folder / str(self.number), self.owner, time.time() + self.ttl_s)
 
-    def _renew(self) -> None:
-        while not self._stop.wait(self.ttl_s / 3):
-            _write(self.folder / str(self.number), self.owner, time.time() + self.ttl_s)
+    def release(self) -> None:
+        _write(self.folder / str(self.number), self.owner, expires=0.0)
 
 
 @contextmanager
@@ -83,7 +79,8 @@ def hold_lease(lake: str, name: str, *, wait_s: float = 600.0, ttl_s: float = 30
         time.sleep(0.2)
     lease = Lease(folder, number, owner, ttl_s)
     try:
-        yield lease
+        with repeat(lease.renew, ttl_s / 3, f"lease {folder.name}"):
+            yield lease
     finally:
         lease.release()
 
@@ -134,9 +131,7 @@ def _read(file: Path) -> dict | None:  # type: ignore[type-arg]
 
 
 def _write(file: Path, owner: str, expires: float) -> None:
-    scratch = file.with_name(f".w-{os.getpid()}-{threading.get_ident()}-{time.monotonic_ns()}")
-    scratch.write_text(json.dumps({"owner": owner, "expires": expires}))
-    scratch.replace(file)
+    write_whole(file, json.dumps({"owner": owner, "expires": expires}))
 
 
 def read_start_time(pid: int) -> str:
