@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status test test-pure test-spark test-airflow test-long test-e2e soak bench-calls bench-crawl lint docs lock clean
+.PHONY: help setup demo up down status test test-pure test-spark test-airflow test-long test-e2e soak bench-calls bench-crawl bench-dedup lint docs lock clean
 
 ROOT := $(CURDIR)
 HUB := $(ROOT)/.hub
@@ -17,7 +17,7 @@ SPARK_TESTS := tests/spark tests/spark_jobs tests/quality
 AIRFLOW_TESTS := tests/plugins tests/dags
 E2E_TESTS := tests/e2e
 SOAK_TESTS := tests/soak
-LONG_TESTS := tests/crawl/test_fuzz.py tests/core/test_real_pages.py
+LONG_TESTS := tests/crawl/test_fuzz.py tests/core/test_real_pages.py tests/dedup
 PYTEST := $(PYTHON) -m pytest --durations=5
 
 help:  ## this list
@@ -44,7 +44,7 @@ test-pure: setup  ## tests without Java and Airflow
 	@echo "== pure"
 	@$(PYTEST) -n 2 tests $(addprefix --ignore=,$(SPARK_TESTS) $(AIRFLOW_TESTS) $(E2E_TESTS) $(SOAK_TESTS) $(LONG_TESTS))
 
-test-long: setup  ## a minute of broken crawl files; every real page by the page rules and by a plain reading of them
+test-long: setup  ## a minute of broken crawl files; every real page by a plain reading too; deduplication by brute force too
 	@echo "== long"
 	@HUB_FUZZ_SECONDS=60 $(PYTEST) -n 2 $(LONG_TESTS)
 
@@ -71,6 +71,9 @@ bench-calls: setup  ## model calls beside their ideal and their peers; PARTS="pr
 
 bench-crawl: setup  ## reading the crawl beside its peers; PARTS="wet warc rules whole linear calendar"
 	@$(PYTHON) tests/bench/crawl.py $(PARTS)
+
+bench-dedup: setup  ## deduplication beside its peers; PARTS="words minhash incremental peers slope vectors new_vectors embedding"
+	@$(PYTHON) tests/bench/dedup.py $(PARTS)
 
 lint: setup  ## style, Airflow's rules, types, import directions, generated docs
 	@echo "== lint"

@@ -15,13 +15,14 @@ from persona_hub.core.text import SPACELESS
 
 _SPACELESS_RUN = re.compile(rf"[{SPACELESS}]+")
 # Python's \w leaves marks out, which would cut "हिन्दी" into its three consonants.
-_MARKS = "".join(
+MARKS = "".join(
     mark
     for mark in map(chr, (*range(0x300, 0x1E00), *range(0xA800, 0xAC00)))
     if unicodedata.category(mark).startswith("M") and not _SPACELESS_RUN.match(mark)
 )
+"""Signs that stand on letters and belong to their words."""
 _LETTERS = rf"[^\W{SPACELESS}]"
-_TOKEN = re.compile(rf"[{SPACELESS}]+|{_LETTERS}+(?:[{_MARKS}]+{_LETTERS}*)*")
+_TOKEN = re.compile(rf"[{SPACELESS}]+|{_LETTERS}+(?:[{MARKS}]+{_LETTERS}*)*")
 
 
 def split_words(text: str) -> list[str]:
