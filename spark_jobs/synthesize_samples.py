@@ -6,20 +6,28 @@ answered is in the ledger before anything is read, so a failed gate never pays a
 
 from __future__ import annotations
 
+import logging
+
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from persona_hub.errors import SurvivorsOutdated
 from persona_hub.quality.gate import check_slice, measure_slice
+from persona_hub.spark.again import compare_again, describe_steps
+from persona_hub.spark.comparison import shape_removals as shape_duplicates
+from persona_hub.spark.dedup import deduplicate, prepare_steps
 from persona_hub.spark.job import Job, run_job
-from persona_hub.spark.publish import describe_making, publish_slice
-from persona_hub.spark.questions import ask_about, count_rules, mark_copies, shape_removals
+from persona_hub.spark.publish import describe_making, publish_slice, stay_where_unchanged
+from persona_hub.spark.questions import ask_about, count_rules, shape_removals
+from persona_hub.spark.samples import PUBLISH, open_samples, select_samples, shape_samples
+from persona_hub.spark.signatures import check_made_alike
 from persona_hub.spark.tables import read_table, replace_rows
 from persona_hub.stages import SYNTHESIZE, CallingStage, get_stage
 from persona_hub.synthesis import registry
-from persona_hub.tables.gold import PERSONAS, task_table
+from persona_hub.tables.gold import PERSONAS
 from persona_hub.tables.silver import REMOVALS
 
-PUBLISH = "publish_samples"
+log = logging.getLogger("persona_hub")
 
 
 def synthesize_samples(job: Job) -> None:
@@ -30,7 +38,11 @@ def synthesize_samples(job: Job) -> None:
             job, stage, sources, lambda text, reason, persona, _: data_type.read(text, reason, persona), tally
         )
         tally.rows_in, tally.rows_out = sources.count(), answers.count()
-    publish_samples(job, answers)
+    try:
+        publish_samples(job, answers)
+    except SurvivorsOutdated as late:
+        log.info("%s", late)
+        publish_samples(job, answers)
 
 
 def choose_personas(job: Job, stage: CallingStage) -> DataFrame:
@@ -44,25 +56,37 @@ def choose_personas(job: Job, stage: CallingStage) -> DataFrame:
 
 
 def publish_samples(job: Job, read: DataFrame) -> None:
-    data_type = registry.get(job.data_type)
-    table = task_table(data_type.name)
+    corpus, steps = open_samples(job)
+    table = corpus.table
+    check_made_alike(corpus, steps, [job.slice])
+    how = describe_steps(steps)
     with job.stage(PUBLISH) as tally:
-        answers = mark_copies(read).localCheckpoint()
-        accepted, refused = answers.where("rule IS NULL"), answers.where("rule IS NOT NULL")
-        rows = accepted.select(
-            F.lit(job.slice).alias("slice"),
-            F.col("row_id").alias("sample_id"),
-            F.col("source_id").alias("persona_id"),
-            F.col("source_text").alias("persona"),
-            F.lit(data_type.description).alias("description"),
-            *("text", "payload", "text_hash", "completion_key", "prompt_id", "prompt_hash", "model"),
-        ).select(*table.column_names)
-        tally.rows_in, tally.removed = answers.count(), count_rules(refused)
-        removals = shape_removals(job, PUBLISH, refused)
-        replace_rows(removals, job.lake, REMOVALS, slice=job.slice, stage=PUBLISH, data_type=data_type.name)
-        figures = measure_slice(read.where("rule IS NULL"), tally.rows_in)
-        check_slice(rows, figures, table, job.slice, job.settings)
-        tally.rows_out, _ = publish_slice(job, table, lambda _: rows, describe_making(rows))
+        refused = shape_removals(job, PUBLISH, read.where("rule IS NOT NULL"))
+        published = read_table(job.spark, job.lake, table)
+        own, others = published.where(F.col("slice") == job.slice), select_samples(published.where(F.col("slice") != job.slice))
+        accepted = read.where("rule IS NULL").withColumn("slice", F.lit(job.slice))
+        new = stay_where_unchanged(accepted, own, "sample_id").localCheckpoint()
+        steps = prepare_steps(corpus, steps, new, job.settings, job.run_id, [job.slice])
+        outcome = deduplicate(corpus, new, None if others.isEmpty() else others, steps, [job.slice])
+        copies = shape_duplicates(job, steps, outcome, new, [PUBLISH] * len(steps)).localCheckpoint()
+        newest = published.agg(F.max("publication")).first()
+        seen = (newest and newest[0]) or 0
+        kept = new.join(copies.select("row_id"), on="row_id", how="left_anti").localCheckpoint()
+        tally.rows_in = read.count()
+        figures = measure_slice(accepted, tally.rows_in)
+        as_published = shape_samples(kept.withColumn("publication", F.coalesce("publication", F.lit(1))), job.data_type)
+        check_slice(as_published, figures, table, job.slice, job.settings)
+
+        def prepare(number: int) -> DataFrame:
+            hub = select_samples(read_table(job.spark, job.lake, table))
+            late = compare_again(job, corpus, steps, kept, hub, seen, PUBLISH, copies)
+            gone = refused.unionByName(copies).unionByName(late).localCheckpoint()
+            tally.removed = count_rules(gone)
+            replace_rows(gone, job.lake, REMOVALS, slice=job.slice, stage=PUBLISH, data_type=job.data_type)
+            stays = kept.join(late.select("row_id"), on="row_id", how="left_anti")
+            return shape_samples(stays.withColumn("publication", F.coalesce("publication", F.lit(number))), job.data_type)
+
+        tally.rows_out, _ = publish_slice(job, table, prepare, describe_making(as_published) | how)
 
 
 if __name__ == "__main__":

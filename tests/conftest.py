@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 # In tests/fixtures, by pytest's own `pythonpath`; Spark is imported when its session is asked for, not before.
-pytest_plugins = ["driver_process", "endpoint_process", "model_server", "spark_session"]
+pytest_plugins = ["driver_process", "endpoint_process", "model_server", "plain_hub", "spark_session"]
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 LEFT_OUT: list[str] = []

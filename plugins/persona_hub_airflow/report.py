@@ -10,7 +10,8 @@ from persona_hub.settings import load_settings
 
 log = logging.getLogger(__name__)
 
-SLICE_ARGS = ["--slice", "{{ dag_run.partition_key }}", "--run", "{{ run_id }}", "--attempt", "{{ ti.try_number }}"]
+HUB_ARGS = ["--run", "{{ run_id }}", "--attempt", "{{ ti.try_number }}"]
+SLICE_ARGS = ["--slice", "{{ dag_run.partition_key }}", *HUB_ARGS]
 
 
 def log_funnel() -> None:

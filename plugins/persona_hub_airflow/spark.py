@@ -101,11 +101,13 @@ class PersonaHubSparkOperator(SparkSubmitOperator):
         job: the file's name without its ending.
         job_args: its arguments (templated).
         uses_model: whether the connection persona_hub_llm is needed, and handed on as settings.
+        per_slice: whether the job works on the slice of the run; else on the whole hub.
     """
 
     def __init__(
-        self, *, job: str, job_args: list[Any], uses_model: bool = False, pool: str = "spark", **kwargs: Any
-    ) -> None:
+        self, *, job: str, job_args: list[Any], uses_model: bool = False, per_slice: bool = True, pool: str = "spark",
+        **kwargs: Any,
+    ) -> None:  # fmt: skip
         super().__init__(
             application=str(JOBS / f"{job}.py"),
             application_args=job_args,
@@ -115,9 +117,10 @@ class PersonaHubSparkOperator(SparkSubmitOperator):
             **kwargs,
         )
         self.uses_model = uses_model
+        self.per_slice = per_slice
 
     def execute(self, context: Context) -> None:
-        if not context["dag_run"].partition_key:
+        if self.per_slice and not context["dag_run"].partition_key:
             raise AirflowFailException(
                 "This run has no partition key. Wanted: a slice such as CC-MAIN-2026-30/00012. "
                 "To do: trigger it again with one."

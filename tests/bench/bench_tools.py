@@ -46,7 +46,8 @@ def print_table(title: str, figures: Iterable[Figure]) -> None:
     for figure in figures:
         goal = "" if figure.goal is None else f"{'≤' if figure.at_most else '≥'} {figure.goal:g}"
         met = {None: "", True: "yes", False: "NO"}[figure.is_met]
-        print(f"| {figure.name} | {figure.value:.4g} {figure.unit} | {goal} | {met} |", flush=True)
+        value = f"{figure.value:,.0f}" if abs(figure.value) >= 10_000 else f"{figure.value:.4g}"
+        print(f"| {figure.name} | {value} {figure.unit} | {goal} | {met} |", flush=True)
 
 
 def write_figures(path: Path, parts: dict[str, list[Figure]]) -> None:

@@ -8,11 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jinja2
 import pendulum
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, ParamValidationError
 from airflow.serialization.serialized_objects import DagSerialization
 from airflow.timetables.base import DagRunInfo, TimeRestriction
 
@@ -25,6 +26,7 @@ from persona_hub_airflow.spark import PersonaHubSparkOperator
 from persona_hub_airflow.timetable import CrawlSliceTimetable
 
 ROOT = Path(__file__).resolve().parents[2]
+NAMES = ["extract_personas", "maintain_lake", "recompute_hub", "refresh_crawls", "synthesize_tasks"]
 HEAVY = ("pyspark", "delta", "deltalake", "pyarrow", "pandas", "torch", "sentence_transformers", "great_expectations", "openai")
 
 
@@ -36,12 +38,12 @@ def dags() -> dict[str, DAG]:
 
 
 def test_there_are_exactly_these(dags: dict[str, DAG]) -> None:
-    assert sorted(dags) == ["extract_personas", "refresh_crawls", "synthesize_tasks"]
+    assert sorted(dags) == NAMES
 
 
 def test_each_says_what_it_makes_and_how_to_triage(dags: dict[str, DAG]) -> None:
     for dag in dags.values():
-        assert dag.doc_md.splitlines()[2].startswith(("Makes `gold.", "Makes `bronze."))
+        assert dag.doc_md.splitlines()[2].startswith(("Makes `gold.", "Makes `silver.", "Makes `bronze."))
         assert "**When it fails**" in dag.doc_md
 
 
@@ -62,6 +64,7 @@ def test_tasks_and_their_order(dags: dict[str, DAG]) -> None:
         "report_samples": [],
     }
     assert order["refresh_crawls"] == {"refresh_calendar": []}
+    assert (order["maintain_lake"], order["recompute_hub"]) == ({"train_cells": []}, {"recompute_hub": []})
 
 
 def test_batches_come_between_estimate_and_stage_where_the_settings_name_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,14 +101,15 @@ def test_links_to_reports_are_airflows_to_find(dags: dict[str, DAG]) -> None:
 
 def test_every_spark_task_has_its_job_its_pool_and_the_slice(dags: dict[str, DAG]) -> None:
     tasks = [task for dag in dags.values() for task in dag.tasks if isinstance(task, PersonaHubSparkOperator)]
-    assert len(tasks) == 5
+    assert len(tasks) == 7
     for task in tasks:
         job = ROOT / "spark_jobs" / f"{task.task_id.rpartition('.')[2]}.py"
         assert task.application == str(job) and job.is_file()
         assert task.pool == "spark"
-        assert task.application_args[:6] == [
-            *("--slice", "{{ dag_run.partition_key }}", "--run", "{{ run_id }}", "--attempt", "{{ ti.try_number }}")
-        ]
+        run = ["--run", "{{ run_id }}", "--attempt", "{{ ti.try_number }}"]
+        slice_args = ["--slice", "{{ dag_run.partition_key }}"] if task.per_slice else []
+        assert task.application_args[: len(slice_args) + 4] == slice_args + run
+    assert {task.task_id for task in tasks if not task.per_slice} == {"train_cells", "recompute_hub"}
     assert {task.task_id for task in tasks if task.uses_model} == {
         "extract_candidates",
         "make_samples.synthesize_samples",
@@ -148,6 +152,40 @@ def test_crawls_are_refreshed_daily_at_one(dags: dict[str, DAG]) -> None:
     assert (dags["refresh_crawls"].catchup, dags["refresh_crawls"].max_active_runs) == (False, 1)
 
 
+def test_the_lake_is_maintained_on_sundays(dags: dict[str, DAG]) -> None:
+    timetable = DagSerialization.from_dict(DagSerialization.to_dict(dags["maintain_lake"])).timetable
+    last = DagRunInfo.exact(pendulum.datetime(2026, 11, 15, 12))
+    following = timetable.next_dagrun_info_v2(last_dagrun_info=last, restriction=TimeRestriction(None, None, True))
+    assert following.run_after == pendulum.datetime(2026, 11, 22, 12)
+    first = timetable.next_dagrun_info_v2(last_dagrun_info=None, restriction=TimeRestriction(None, None, False))
+    assert (first.run_after > pendulum.now("UTC"), first.run_after.day_of_week) == (True, pendulum.SUNDAY)
+    assert (dags["maintain_lake"].catchup, dags["maintain_lake"].max_active_runs) == (False, 1)
+
+
+def test_the_hub_is_recomputed_by_hand_and_first_on_trial(dags: dict[str, DAG]) -> None:
+    dag = DagSerialization.from_dict(DagSerialization.to_dict(dags["recompute_hub"]))
+    assert (dag.timetable.can_be_scheduled, dag.max_active_runs) == (False, 1)
+    assert dag.params.dump() == {"data_type": "", "drop_slice": "", "dry_run": True}
+    slices = dags["recompute_hub"].params.get_param("drop_slice")
+    for good in ("", "CC-MAIN-2026-30/00012", "CC-MAIN-2026-30.warc/00001"):
+        assert slices.resolve(good) == good
+    for bad in ("CC-MAIN-2026-30", "CC-MAIN-2026-30/12", "x' OR '1' = '1", "CC-MAIN-2026-30/00012/000000", "*"):
+        with pytest.raises(ParamValidationError):
+            slices.resolve(bad)
+
+
+@pytest.mark.parametrize(("params", "told"), [
+    ({"data_type": "", "drop_slice": "", "dry_run": True}, ["--type", "", "--drop", "", "--dry-run"]),
+    ({"data_type": "", "drop_slice": "A/00001", "dry_run": False}, ["--type", "", "--drop", "A/00001", "--no-dry-run"]),
+])  # fmt: skip
+def test_the_job_understands_what_the_parameters_become(
+    dags: dict[str, DAG], params: dict[str, object], told: list[str]
+) -> None:
+    task = dags["recompute_hub"].get_task("recompute_hub")
+    args = [jinja2.Template(arg).render(params=params, run_id="r", ti={"try_number": 2}) for arg in task.application_args]
+    assert args == ["--run", "r", "--attempt", "2", *told]
+
+
 def test_refresh_enters_what_the_source_has(
     dags: dict[str, DAG], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,7 +216,7 @@ def test_parsing_is_light() -> None:
 import json, sys, time
 from airflow.dag_processing.dagbag import DagBag
 found = []
-for name in ("extract_personas", "refresh_crawls", "synthesize_tasks"):
+for name in {NAMES!r}:
     start = time.perf_counter()
     bag = DagBag({str(ROOT / "dags")!r} + "/" + name + ".py")
     found.append([list(bag.dags), time.perf_counter() - start])
@@ -191,5 +229,5 @@ print("RESULT" + json.dumps([found, sorted({{one.split(".")[0] for one in sys.mo
     found, heavy = json.loads(done.stdout.partition("RESULT")[2])
     for names, seconds in found:
         print(f"{names}: parsed in {seconds:.2f} s")
-    assert [names for names, _ in found] == [["extract_personas"], ["refresh_crawls"], ["synthesize_tasks"]]
+    assert [names for names, _ in found] == [[name] for name in NAMES]
     assert heavy == []

@@ -28,11 +28,11 @@ def test_a_fresh_write_passes_the_check(tmp_path: Path) -> None:
 def test_a_page_edited_by_hand_is_named_with_the_cure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_pages(tmp_path, build_pages())
     page = tmp_path / "settings.md"
-    page.write_text(page.read_text().replace("texts encoded at once", "anything"))
+    page.write_text(page.read_text().replace("words in such a run", "anything"))
     assert main(["--check", "--folder", str(tmp_path)]) == 1
     said = capsys.readouterr()
     assert said.err == f"{page} is not what the code says. To do: make docs\n"
-    assert "-| `PERSONA_HUB_EMBEDDING__BATCH_SIZE` | `64` | anything |" in said.out.splitlines()
+    assert "-| `PERSONA_HUB_DEDUP__NGRAM` | `8` | anything |" in said.out.splitlines()
     assert page.read_text().count("anything") == 1  # checking writes nothing
 
 
@@ -138,4 +138,5 @@ def test_dags_are_read_as_text(tmp_path: Path) -> None:
 
 def test_this_checkouts_dags_are_there() -> None:
     heads = [line for line in build_pages()["dags.md"].splitlines() if line.startswith("## ")]
-    assert heads == ["## `extract_personas`", "## `refresh_crawls`", "## `synthesize_tasks`"]
+    names = ("extract_personas", "maintain_lake", "recompute_hub", "refresh_crawls", "synthesize_tasks")
+    assert heads == [f"## `{name}`" for name in names]

@@ -140,6 +140,14 @@ def test_run_without_a_slice_is_refused(submit: Any) -> None:
         operator.execute({"dag_run": SimpleNamespace(partition_key=None)})
 
 
+def test_a_job_of_the_whole_hub_needs_no_slice(submit: Any, tmp_path: Path) -> None:
+    submit(f'printf "%s\\n" "$@" > {tmp_path}/args')
+    args = ["--run", "r", "--drop", "", "--dry-run"]
+    operator = PersonaHubSparkOperator(task_id="t", job="recompute_hub", job_args=args, per_slice=False)
+    operator.execute({"dag_run": SimpleNamespace(partition_key=None)})
+    assert (tmp_path / "args").read_text().splitlines()[-6:] == [operator.application, *args]
+
+
 def test_archive_of_classes_is_used_where_it_exists(submit: Any, tmp_path: Path) -> None:
     assert "SharedArchiveFile" not in driver_conf(load_settings())["spark.driver.extraJavaOptions"]
     archive = tmp_path / "home" / "cds" / "spark.jsa"

@@ -79,16 +79,23 @@ def test_copies_count_before_they_are_taken_out(spark: SparkSession) -> None:
 
 
 @pytest.mark.parametrize(
-    ("figures", "seen"),
-    [(SliceFigures(100, 96, 4, 4), "rejected_share"), (SliceFigures(100, 0, 100, 49), "distinct_share")],
+    ("figures", "column", "saw"),
+    [
+        (SliceFigures(100, 96, 4, 4), "rejected_share", 0.96),
+        (SliceFigures(100, 0, 100, 49), "distinct_share", 0.49),
+        (SliceFigures(100, 0, 100, 100, 0.985), "dedup_recall", 0.985),
+        (SliceFigures(1, 0, 1, 1, 0.985), "dedup_recall", 0.985),  # however few answers
+    ],
 )
-def test_a_slice_that_is_bad_as_a_whole(spark: SparkSession, make_settings, figures: SliceFigures, seen: str) -> None:
+def test_a_slice_that_is_bad_as_a_whole(
+    spark: SparkSession, make_settings, figures: SliceFigures, column: str, saw: float
+) -> None:
     rows = make_frame(spark, make_row(0))
     with pytest.raises(GateFailed) as raised:
         check(make_settings, rows, figures)
-    assert f"'column': '{seen}'" in str(raised.value)
-    assert f"saw {0.96 if seen == 'rejected_share' else 0.49}" in str(raised.value)
-    loose = {"quality__max_rejected_share": 0.97, "quality__min_distinct_share": 0.4}
+    assert f"'column': '{column}'" in str(raised.value)
+    assert f"saw {saw}" in str(raised.value)
+    loose = {"quality__max_rejected_share": 0.97, "quality__min_distinct_share": 0.4, "dedup__min_recall": 0.98}
     assert check(make_settings, rows, figures, **loose).is_file()
 
 

@@ -194,6 +194,7 @@ def check_lineage(chain: Chain, state: State, mirror: Path) -> None:
         assert sample["persona"] == personas[sample["persona_id"]]["persona"]
         assert sample["sample_id"] == f"{sample['persona_id']}/{TYPE}/s0"
         assert sample["text"] == answers[sample["completion_key"]]
+        assert sample["publication"] == 1
     lines = map(json.loads, state.exports["samples.jsonl"].decode().splitlines())
     assert [line["synthesized text"] for line in lines] == [sample["text"] for sample in samples]
 

@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 
-from persona_hub.tables.counts import StageCount, fold_counts, format_funnel, latest_counts, write_count
+from persona_hub.tables.counts import (
+    StageCount,
+    find_last_count,
+    find_last_end,
+    fold_counts,
+    format_funnel,
+    latest_counts,
+    write_count,
+)
 from persona_hub.tables.ops import STAGE_COUNTS
 from persona_hub.tables.small import merge_rows, read_rows
 
@@ -99,3 +107,20 @@ def test_funnel_as_text() -> None:
         ["extract", "7", "7", "9.0", "5", "70", "unpriced", "-"],
         ["priced", "7", "7", "9.0", "5", "70", "0.2500", "-"],
     ]
+
+
+def test_the_last_count_is_that_which_ended_last_folded_or_not(tmp_path: Path) -> None:
+    lake = str(tmp_path)
+    assert (find_last_count(lake, SLICE, "ingest_pages", ""), find_last_end(lake, SLICE, "ingest_pages", "")) == (None, None)
+    longer = replace(INGEST, run_id="run 2", seconds=7_200.0, events={"recall_pairs": 40, "recall_found": 39})
+    later = replace(INGEST, run_id="run 3", started_at=START + timedelta(hours=1), seconds=60.0)
+    for count in (longer, EXTRACT, replace(INGEST, slice="S/00002", seconds=9e9), replace(INGEST, data_type="math", seconds=9e9)):
+        write_count(lake, count)
+    for _ in range(2):  # it waits as a file, then stands in the table, and a newer file beside it
+        assert find_last_count(lake, SLICE, "ingest_pages", "") == to_row(longer)
+        assert find_last_end(lake, SLICE, "ingest_pages", "") == START + timedelta(hours=2)
+        fold_counts(lake)
+        write_count(lake, later)
+    last = replace(later, seconds=3_601.0)
+    write_count(lake, last)
+    assert find_last_count(lake, SLICE, "ingest_pages", "") == to_row(last)

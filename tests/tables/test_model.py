@@ -48,8 +48,8 @@ def test_a_wrong_description_is_refused(columns: tuple[str, ...], key: tuple[str
 
 def test_every_table_is_described_once() -> None:
     tables = [*FIXED, *map(task_table, registry.names())]
-    assert len({table.name for table in tables}) == len(tables) == 18
+    assert len({table.name for table in tables}) == len(tables) == 21
     assert [table.name for table in tables if table.change_feed] == ["gold.personas"]
-    unclustered = ["bronze.crawl_files", "ops.stage_counts", "ops.publications", "ops.failed_files"]
+    unclustered = ["bronze.crawl_files", "silver.dedup_references", "ops.stage_counts", "ops.publications", "ops.failed_files"]
     assert [table.name for table in tables if not table.cluster] == unclustered
     assert all(column.doc for table in tables for column in table.columns)

@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from persona_hub.errors import GateFailed
-from persona_hub.quality.suites import DISTINCT_SHARE, REJECTED_SHARE, build_row_suite, build_slice_suite
+from persona_hub.quality.suites import DEDUP_RECALL, DISTINCT_SHARE, REJECTED_SHARE, build_row_suite, build_slice_suite
 from persona_hub.settings import Settings
 from persona_hub.tables.model import Table
 
@@ -23,17 +23,22 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SliceFigures:
-    """A slice as a whole: answers read, refused by rules, and texts that passed, copies of each other included."""
+    """A slice as a whole: answers read, refused by rules, and texts that passed, copies of each other included.
+
+    `recall` is the highest likely share of similar pairs that deduplication has found.
+    """
 
     answers: int
     refused: int
     texts: int
     distinct_texts: int
+    recall: float = 1.0
 
     def as_row(self) -> dict[str, float]:
         return {
             REJECTED_SHARE: self.refused / self.answers if self.answers else 0.0,
             DISTINCT_SHARE: self.distinct_texts / self.texts if self.texts else 1.0,
+            DEDUP_RECALL: self.recall,
         }
 
 
@@ -72,17 +77,18 @@ def check_slice(rows: DataFrame, figures: SliceFigures, table: Table, slice_key:
     return page
 
 
-def measure_slice(accepted: DataFrame, answers: int) -> SliceFigures:
+def measure_slice(accepted: DataFrame, answers: int, recall: float = 1.0) -> SliceFigures:
     """Figures of a slice.
 
     Args:
         accepted: rows with text_hash whose answers passed the rules, before copies are taken out: a model that
             says the same to everybody shows in them.
         answers: all that were read.
+        recall: as in SliceFigures.
     """
     row = accepted.agg(F.count("text_hash"), F.countDistinct("text_hash")).first()
     assert row is not None
-    return SliceFigures(answers, answers - row[0], row[0], row[1])
+    return SliceFigures(answers, answers - row[0], row[0], row[1], recall)
 
 
 def _validate_rows(context: EphemeralDataContext, rows: DataFrame, table: Table) -> ExpectationSuiteValidationResult:
@@ -96,7 +102,7 @@ def _validate_figures(
 ) -> ExpectationSuiteValidationResult:
     source = context.data_sources.add_or_update_pandas("figures")
     batch = source.add_dataframe_asset("figures").add_batch_definition_whole_dataframe("slice")
-    suite = build_slice_suite(table, settings.quality, figures.answers)
+    suite = build_slice_suite(table, settings, figures.answers)
     return _run(context, batch, suite, pd.DataFrame([figures.as_row()]))
 
 

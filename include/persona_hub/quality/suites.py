@@ -10,11 +10,12 @@ from great_expectations import ExpectationSuite
 from great_expectations import expectations as gxe
 from great_expectations.expectations.expectation import Expectation
 
-from persona_hub.settings import QualitySettings
+from persona_hub.settings import Settings
 from persona_hub.tables.model import Table
 
 REJECTED_SHARE = "rejected_share"
 DISTINCT_SHARE = "distinct_share"
+DEDUP_RECALL = "dedup_recall"
 
 
 def build_row_suite(table: Table) -> ExpectationSuite:
@@ -41,21 +42,24 @@ def build_row_suite(table: Table) -> ExpectationSuite:
     return ExpectationSuite(name=f"{table.name} rows", expectations=expectations)
 
 
-def build_slice_suite(table: Table, settings: QualitySettings, answers: int) -> ExpectationSuite:
+def build_slice_suite(table: Table, settings: Settings, answers: int) -> ExpectationSuite:
     """Expectations of the slice's figures: a bad prompt or model shows here, in no single row.
 
     Args:
         answers: of the slice; a share of fewer than `quality.min_answers` says little, so it stops nothing.
     """
-    severity = "critical" if answers >= settings.min_answers else "warning"
+    severity = "critical" if answers >= settings.quality.min_answers else "warning"
     return ExpectationSuite(
         name=f"{table.name} slice",
         expectations=[
             gxe.ExpectColumnMaxToBeBetween(
-                column=REJECTED_SHARE, max_value=settings.max_rejected_share, severity=severity
+                column=REJECTED_SHARE, max_value=settings.quality.max_rejected_share, severity=severity
             ),
             gxe.ExpectColumnMinToBeBetween(
-                column=DISTINCT_SHARE, min_value=settings.min_distinct_share, severity=severity
+                column=DISTINCT_SHARE, min_value=settings.quality.min_distinct_share, severity=severity
+            ),
+            gxe.ExpectColumnMinToBeBetween(
+                column=DEDUP_RECALL, min_value=settings.dedup.min_recall, severity="critical"
             ),
         ],
     )

@@ -1,79 +1,149 @@
-"""Deduplication of a slice's personas, within itself and against the hub: word sets, then embeddings."""
+"""The dedup engine: signs the new rows of a corpus, compares them with themselves and with what is stored, keeps who stays.
+
+    new rows ─► signed (step.sign) ─► candidate pairs (step.find) ─► verified (step.verify) ─┐
+    stored signatures of other slices ───────┘                     rows of the pairs ────────┴─► survivors.py
+
+It serves whatever has ids, texts and ranks: personas, each hop of an expansion, the samples of a data type. Nothing
+that grows with the corpus comes to the driver.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from persona_hub.core.survivors import NOT_YET_PUBLISHED, Pair, Rank, Removal, add_copies, choose_survivors
-from persona_hub.errors import LakeError
-from persona_hub.settings import DedupSettings
-from persona_hub.spark.job import Job
-from persona_hub.spark.vectors import find_cosine_pairs
-from persona_hub.spark.words import find_word_pairs
-from persona_hub.tables.silver import REMOVALS
+from persona_hub.dedup.measures import parse_threshold
+from persona_hub.dedup.word_method import WordMethod
+from persona_hub.settings import Settings
+from persona_hub.spark.cell_step import CellStep
+from persona_hub.spark.cell_training import train_cells
+from persona_hub.spark.comparison import Outcome, Step, compare
+from persona_hub.spark.embeddings import embed_rows
+from persona_hub.spark.references import ONE_CELL_ROWS, find_word_order, read_centroids
+from persona_hub.spark.signatures import Corpus, add_signatures
+from persona_hub.spark.word_step import WordStep
+from persona_hub.tables.lease import hold_lease
+from persona_hub.tables.silver import VECTORS
 
-STEPS = ("dedup_words", "dedup_embeddings")
-METHODS = ("minhash 128, verified by exact jaccard", "cosine, brute force")
-MAX_PAIRS = 2_000_000  # of one slice, on the driver: about 1 GB
+log = logging.getLogger(__name__)
+
+WORDS, EMBEDDINGS, CONTAINMENT = "dedup_words", "dedup_embeddings", "dedup_containment"
+_ROWS_PER_SHUFFLE = 500_000
 
 
-def find_removals(new: DataFrame, stored: DataFrame, settings: DedupSettings) -> list[Removal]:
-    """Compares a slice with itself and with stored rows.
+def make_word_step(settings: Settings) -> WordStep:
+    """Jaccard of word sets."""
+    method = WordMethod.for_words(parse_threshold(settings.dedup.words), settings.dedup.method)
+    return WordStep(WORDS, "similar_words", method)
+
+
+def make_containment_step(settings: Settings) -> WordStep:
+    """Texts that embed one another."""
+    method = WordMethod.for_containment(parse_threshold(settings.dedup.containment), settings.dedup.ngram)
+    return WordStep(CONTAINMENT, "contained", method)
+
+
+def make_cell_step(corpus: Corpus, settings: Settings) -> CellStep:
+    """Cosine of embeddings, in the cells that count now."""
+    model = settings.embedding.label
+    centroids, version = read_centroids(corpus, model)
+    return CellStep(
+        EMBEDDINGS, "similar_embeddings", settings.dedup.cosine, model, centroids, version, settings.dedup.probes
+    )
+
+
+def prepare_steps(
+    corpus: Corpus, steps: Sequence[Step], new: DataFrame, settings: Settings, run_id: str, slice_keys: Sequence[str]
+) -> list[Step]:
+    """Makes what the steps need before they can sign: vectors, an order of words, cells where one is too long."""
+    prepared: list[Step] = []
+    for step in steps:
+        if isinstance(step, CellStep):
+            embed_rows(corpus, new, settings.embedding, slice_keys)
+            prepared.append(_train_when_due(corpus, step, run_id, slice_keys))
+        elif step.method.needs_order:
+            order, version = find_word_order(corpus, new, run_id)
+            prepared.append(replace(step, method=replace(step.method, order=order, order_version=version)))
+        else:
+            prepared.append(step)
+    return prepared
+
+
+def _train_when_due(corpus: Corpus, step: CellStep, run_id: str, slice_keys: Sequence[str]) -> CellStep:
+    if step.version or corpus.read(VECTORS, {"embedding_model": step.model}).count() <= ONE_CELL_ROWS:
+        return step
+    with hold_lease(corpus.lake, corpus.table.name):
+        centroids, version = read_centroids(corpus, step.model)  # another slice may have been faster
+        step = replace(step, centroids=centroids, version=version)
+        return step if version else train_cells(corpus, step, run_id, without=slice_keys)
+
+
+def deduplicate(
+    corpus: Corpus, new: DataFrame, stored: DataFrame | None, steps: Sequence[Step], slice_keys: Sequence[str]
+) -> Outcome:
+    """Finds the new rows that must go, and stores the signatures of those that stay.
 
     Args:
-        new, stored: columns row_id, text, text_hash, publication (null: not published yet) and vector.
-
-    Raises:
-        LakeError: more than MAX_PAIRS similar pairs.
+        new: row_id, slice, text, text_hash, publication (null: not published yet); prepared for the steps.
+        stored: the same of published rows in other slices; None where there are none.
+        slice_keys: slices of the new rows.
     """
-    # One text in very many rows would make the square of that many pairs: only its best row is compared.
-    order = F.struct(F.coalesce("publication", F.lit(NOT_YET_PUBLISHED)), "row_id")
-    first = F.min_by("row_id", order).over(Window.partitionBy("text_hash"))
-    marked = new.withColumn("first", first).localCheckpoint()
-    copies = dict(tuple(row) for row in marked.where("row_id <> first").select("row_id", "first").collect())
-    return add_copies(_compare(marked.where("row_id = first"), stored, settings), copies)
+    _size_session(corpus.spark, new.count())
+    signed = [sign_rows(corpus, step, new, slice_keys).localCheckpoint() for step in steps]
+    others = [read_stored(corpus, step, stored, ~F.col("slice").isin(list(slice_keys))) for step in steps]
+    outcome = compare(corpus, new, stored, steps, signed, others, sample=True)
+    for step, own in zip(steps, signed, strict=True):
+        add_signatures(corpus, step, own.join(outcome.gone.select("row_id"), on="row_id", how="left_anti"), slice_keys)
+    return outcome
 
 
-def _compare(new: DataFrame, stored: DataFrame, settings: DedupSettings) -> list[Removal]:
-    found = (
-        find_word_pairs(new, stored, settings.words).withColumn("step", F.lit(0)),
-        find_cosine_pairs(new, stored, settings.cosine).withColumn("step", F.lit(1)),
-    )
-    pairs = found[0].unionByName(found[1]).limit(MAX_PAIRS + 1).localCheckpoint()
-    rows = pairs.select("a", "b", "step", "similarity").collect()
-    if len(rows) > MAX_PAIRS:
-        raise LakeError(
-            f"More than {MAX_PAIRS} similar pairs in one slice",
-            cure="make slices smaller (crawl.files_per_slice), or look for one text in very many rows",
-        )
-    if not rows:
-        return []
-    in_pair = pairs.select(F.explode(F.array("a", "b")).alias("row_id")).dropDuplicates(["row_id"])
-    ranks = {
-        side: {
-            row["row_id"]: Rank(row["publication"] or NOT_YET_PUBLISHED, row["text_hash"], row["row_id"])
-            for row in frame.join(in_pair, on="row_id", how="left_semi").select("row_id", "publication", "text_hash").collect()
-        }
-        for side, frame in (("new", new), ("stored", stored))
-    }
-    return choose_survivors(
-        ranks["stored"] | ranks["new"], (Pair(*row) for row in rows), frozenset(ranks["stored"])
-    )
-
-
-def make_removal_rows(
-    job: Job, removals: Sequence[Removal], new: DataFrame, stages: Sequence[str] = STEPS
-) -> DataFrame:
-    """Rows of silver.removals: who is gone, by which step, for whom, how similar."""
-    thresholds = (job.settings.dedup.words, job.settings.dedup.cosine)
-    rows = [
-        (job.slice, stages[one.step], "", one.row_id, STEPS[one.step].replace("dedup_", "similar_"), "",
-         one.survivor_id, one.similarity, thresholds[one.step], METHODS[one.step], job.run_id)
-        for one in removals
+def compare_stored(
+    corpus: Corpus, new: DataFrame, since: DataFrame, steps: Sequence[Step], slice_keys: Sequence[str]
+) -> Outcome:
+    """Compares rows that are signed with what others have published since they were deduplicated."""
+    own_key = ["row_id", "text_hash"]
+    signed = [
+        corpus.read(step.table, step.made_with).where(F.col("slice").isin(list(slice_keys)))
+        .join(new.select(*own_key), on=own_key, how="left_semi").localCheckpoint()
+        for step in steps
     ]  # fmt: skip
-    columns = [column for column in REMOVALS.columns if column.name != "text"]
-    schema = ", ".join(f"{column.name} {column.type}" for column in columns)
-    return job.spark.createDataFrame(rows, schema).join(new.select("row_id", "text"), on="row_id", how="left")
+    slices = [row["slice"] for row in since.select("slice").distinct().collect()]
+    others = [read_stored(corpus, step, since, F.col("slice").isin(slices)) for step in steps]
+    return compare(corpus, new, since, steps, signed, others, sample=False)
+
+
+def ensure_signed(corpus: Corpus, new: DataFrame, steps: Sequence[Step], slice_keys: Sequence[str]) -> None:
+    """Makes the signatures that rows still lack: those in cells that were trained anew since their deduplication."""
+    _size_session(corpus.spark, new.count())
+    for step in steps:
+        stored = corpus.read(step.table, step.made_with).where(F.col("slice").isin(list(slice_keys)))
+        lacking = new.join(stored.select("row_id", "text_hash"), on=["row_id", "text_hash"], how="left_anti")
+        if not lacking.isEmpty():
+            log.info("%s: signatures made anew", step.stage)
+            add_signatures(corpus, step, sign_rows(corpus, step, lacking, slice_keys), slice_keys)
+
+
+def sign_rows(corpus: Corpus, step: Step, rows: DataFrame, slice_keys: Sequence[str]) -> DataFrame:
+    """Signatures of rows, made from their texts or their vectors."""
+    if isinstance(step, WordStep):
+        return step.sign(rows)
+    vectors = corpus.read(VECTORS, {"embedding_model": step.model}).where(F.col("slice").isin(list(slice_keys)))
+    if vectors.count() > rows.count():  # of texts that were there before, too
+        vectors = vectors.join(rows.select("row_id", "text_hash"), on=["row_id", "text_hash"], how="left_semi")
+    return step.sign(vectors)
+
+
+def read_stored(corpus: Corpus, step: Step, stored: DataFrame | None, where: Column) -> DataFrame | None:
+    """Signatures of other slices; those of rows that are gone do no harm, for their rows are not found."""
+    return None if stored is None else corpus.read(step.table, step.made_with).where(where)
+
+
+def _size_session(spark: SparkSession, rows: int) -> None:
+    """Tasks and batches for so many rows; a driver is started for small slices."""
+    spark.conf.set("spark.sql.shuffle.partitions", str(max(2, rows // _ROWS_PER_SHUFFLE)))
+    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "32000")
+    spark.conf.set("spark.sql.files.maxPartitionBytes", str(16 * 2**20))

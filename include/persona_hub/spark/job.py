@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import FrameType
+from typing import Any
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PythonException
@@ -44,6 +45,8 @@ class Tally:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     money: float | None = None
+    seconds: float | None = None
+    """Its own time, where stages run side by side; else that from its start to its end."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,7 @@ class Job:
             run_id=self.run_id,
             attempt=self.attempt,
             started_at=started,
-            seconds=time.monotonic() - clock,
-            **vars(tally),
+            **vars(tally) | {"seconds": time.monotonic() - clock if tally.seconds is None else tally.seconds},
         )
         write_count(self.lake, count)
         log.info(
@@ -86,13 +88,22 @@ class Job:
         )
 
 
-def run_job(main: Callable[[Job], None], argv: list[str] | None = None) -> None:
+WHOLE_HUB = "all"
+"""In place of a slice, for jobs that work on all of them."""
+
+
+def run_job(
+    main: Callable[..., None], argv: list[str] | None = None, options: dict[str, dict[str, Any]] | None = None
+) -> None:
     """Runs a job's function: the only entry of every file in spark_jobs/.
 
     One run per job, slice and data type at a time: a lease that dies with its driver says who holds it.
     An error of ours ends the process with one line that says what was found, wanted and what to do.
+
+    Args:
+        options: of a job of the whole hub: name → arguments of `add_argument`; `main` gets their values by name.
     """
-    arguments = _parse_arguments(argv)
+    arguments, given = _parse_arguments(argv, options)
     name = os.path.splitext(os.path.basename(sys.argv[0]))[0]
     signal.signal(signal.SIGTERM, _exit_on_signal)
     threading.Thread(target=_die_with_parent, args=(os.getppid(),), name="orphan watch", daemon=True).start()
@@ -101,13 +112,14 @@ def run_job(main: Callable[[Job], None], argv: list[str] | None = None) -> None:
         logging.basicConfig(level=settings.log_level, format="%(asctime)s %(name)s: %(message)s", stream=sys.stdout)
         for chatty in ("py4j", "great_expectations", "sentence_transformers", "httpx2", "httpx"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
-        parse_slice_key(arguments.slice)
+        if arguments.slice != WHOLE_HUB:
+            parse_slice_key(arguments.slice)
         if arguments.type:
             registry.get(arguments.type)
         with hold_lease(settings.lake, f"run/{name}/{arguments.slice}/{arguments.type}"):
             spark = SparkSession.builder.appName(f"{name} {arguments.slice} {arguments.type}".strip()).getOrCreate()
             job = Job(name, arguments.slice, arguments.run, arguments.attempt, arguments.type, settings, spark)
-            main(job)
+            main(job, **given)
             spark.stop()
     except HubError as error:
         log.error("%s: %s", type(error).__name__, error)
@@ -126,13 +138,20 @@ def _find_worker_error(trace: str) -> tuple[type[HubError], str] | None:
     return (getattr(errors, found[-1][0]), found[-1][1]) if found else None
 
 
-def _parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+def _parse_arguments(
+    argv: list[str] | None, options: dict[str, dict[str, Any]] | None
+) -> tuple[argparse.Namespace, dict[str, Any]]:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--slice", required=True, help="partition key, as in CC-MAIN-2026-30/00012")
+    if options is None:
+        parser.add_argument("--slice", required=True, help="partition key, as in CC-MAIN-2026-30/00012")
+    else:
+        parser.set_defaults(slice=WHOLE_HUB)
     parser.add_argument("--run", required=True, help="Airflow's run id")
     parser.add_argument("--attempt", type=int, default=1, help="Airflow's try number")
     parser.add_argument("--type", default="", help="data type, for jobs of one")
-    return parser.parse_args(argv)
+    own = [parser.add_argument(f"--{name.replace('_', '-')}", **kwargs).dest for name, kwargs in (options or {}).items()]
+    arguments = parser.parse_args(argv)
+    return arguments, {name: getattr(arguments, name) for name in own}
 
 
 def _die_with_parent(parent: int) -> None:

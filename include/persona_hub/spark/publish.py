@@ -36,32 +36,34 @@ def publish_slice(
     """
     ensure_table(job.spark, job.lake, table)
     with hold_lease(job.lake, table.name) as lease:
-        number = 1 + _find_last_number(job, table)
+        number = 1 + find_last_number(job, table)
         rows = prepare(number).localCheckpoint()
         count = rows.count()
         lease.verify()
         merge_slice(rows, job.lake, table, job.slice)
         version = read_version(job.lake, table)
-        merge_rows(job.lake, PUBLICATIONS, [_describe(job, table, number, count, version, manifest)])
+        merge_rows(job.lake, PUBLICATIONS, [describe_publication(job, table, number, count, version, manifest)])
     log.info("%s: %d rows of %s published in version %d", table.name, count, job.slice, version)
     return count, version
 
 
-def _find_last_number(job: Job, table: Table) -> int:
-    """Of the rows too: a run that died between its commit and its entry in ops.publications has used its number."""
+def find_last_number(job: Job, table: Table) -> int:
+    """The number of the table's last publication. Of the rows too: a run that died between its commit and its entry in ops.publications has used its number."""
     past = read_rows(job.lake, PUBLICATIONS, filters=[("table_name", "=", table.name)])
     numbers = [row["publication"] for row in past]
-    if "publication" in table.column_names:
-        newest = read_table(job.spark, job.lake, table).agg(F.max("publication")).first()
-        numbers.append((newest and newest[0]) or 0)
+    newest = read_table(job.spark, job.lake, table).agg(F.max("publication")).first()
+    numbers.append((newest and newest[0]) or 0)
     return max(numbers, default=0)
 
 
-def _describe(job: Job, table: Table, number: int, rows: int, version: int, manifest: dict[str, Any]) -> dict[str, Any]:
+def describe_publication(
+    job: Job, table: Table, number: int, rows: int, version: int, manifest: dict[str, Any], slice_key: str = ""
+) -> dict[str, Any]:
+    """A row of ops.publications; of the job's own slice if none is given."""
     return {
         "table_name": table.name,
         "publication": number,
-        "slice": job.slice,
+        "slice": slice_key or job.slice,
         "run_id": job.run_id,
         "published_at": datetime.now(UTC),
         "table_version": version,

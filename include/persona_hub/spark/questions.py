@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
 from typing import Any
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from persona_hub.core.answers import cut_thoughts
@@ -154,11 +154,3 @@ def shape_removals(job: Job, stage: str, refused: DataFrame, row_id: str = "row_
         F.lit(job.run_id).alias("run_id"),
     ).select(*REMOVALS.column_names)
 
-
-def mark_copies(answers: DataFrame) -> DataFrame:
-    """Gives the rule `copy` to an accepted text that another row, first by id, has too."""
-    first = F.min("row_id").over(Window.partitionBy("text_hash", F.col("rule").isNull()))
-    is_copy = F.col("rule").isNull() & (F.col("row_id") != first)
-    return answers.withColumn("detail", F.when(is_copy, first).otherwise(F.col("detail"))).withColumn(
-        "rule", F.when(is_copy, "copy").otherwise(F.col("rule"))
-    )

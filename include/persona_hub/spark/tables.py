@@ -33,7 +33,7 @@ def ensure_table(spark: SparkSession, lake: str, table: Table) -> None:
         )
 
 
-def read_table(spark: SparkSession, lake: str, table: Table, **where: str) -> DataFrame:
+def read_table(spark: SparkSession, lake: str, table: Table, **where: str | int | tuple[str, ...]) -> DataFrame:
     """The table's rows, those with the given column values only. Creates an empty table when there is none.
 
     The frame stays at today's version, however often it is used.
@@ -69,24 +69,33 @@ def append_rows(rows: DataFrame, lake: str, table: Table) -> None:
         shaped.write.format("delta").mode("append").save(table.path(lake))
 
 
-def merge_slice(rows: DataFrame, lake: str, table: Table, slice_key: str) -> None:
-    """Makes the slice consist of these rows, in one commit; with none where it does so already.
+def delete_rows(spark: SparkSession, lake: str, table: Table, condition: str) -> None:
+    """Deletes the rows for which an SQL condition holds, in one commit; with none where there is no such row."""
+    ensure_table(spark, lake, table)
+    with hold_lease(lake, table.name):
+        DeltaTable.forPath(spark, table.path(lake)).delete(condition)
+
+
+def merge_slice(rows: DataFrame, lake: str, table: Table, slice_key: str | None) -> None:
+    """Makes the slice, or the whole table, consist of these rows, in one commit; with none where it does so already.
 
     A merge that changes no row would rewrite files all the same, and some readers of the change feed (delta-rs) take
     that for deletes and inserts. The caller holds the table's lease.
     """
     shaped = shape_rows(rows, table)
-    stored = shape_rows(read_table(rows.sparkSession, lake, table, slice=slice_key), table)
+    where = {} if slice_key is None else {"slice": slice_key}
+    stored = shape_rows(read_table(rows.sparkSession, lake, table, **where), table)
     if shaped.exceptAll(stored).isEmpty() and stored.exceptAll(shaped).isEmpty():
         return
     same = " AND ".join(f"t.{name} = s.{name}" for name in table.key)
+    ours = "true" if slice_key is None else f"t.slice = '{slice_key}'"
     changed = " OR ".join(f"NOT (t.{name} <=> s.{name})" for name in table.column_names if name not in table.key)
     target = DeltaTable.forPath(rows.sparkSession, table.path(lake)).alias("t")
     (
-        target.merge(shaped.alias("s"), f"t.slice = '{slice_key}' AND {same}")
+        target.merge(shaped.alias("s"), f"{ours} AND {same}")
         .whenMatchedUpdateAll(changed)
         .whenNotMatchedInsertAll()
-        .whenNotMatchedBySourceDelete(f"t.slice = '{slice_key}'")
+        .whenNotMatchedBySourceDelete(ours)
         .execute()
     )
 
@@ -100,11 +109,11 @@ def read_version(lake: str, table: Table) -> int:
     return StoredTable(table.path(lake)).version()
 
 
-def _condition(where: Mapping[str, str | tuple[str, ...]]) -> str:
+def _condition(where: Mapping[str, str | int | tuple[str, ...]]) -> str:
     parts = []
     for name, value in where.items():
-        values = (value,) if isinstance(value, str) else value
-        if any("'" in v or "\\" in v for v in values):
+        values = value if isinstance(value, tuple) else (value,)
+        if any("'" in str(v) or "\\" in str(v) for v in values):
             raise ValueError(f"{name}={value!r} is no plain key")
         parts.append(f"{name} IN ({', '.join(repr(v) for v in values)})")
     return " AND ".join(parts)

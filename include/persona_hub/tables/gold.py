@@ -9,6 +9,10 @@ from persona_hub.tables.bronze import SLICE
 from persona_hub.tables.model import Column, Table
 from persona_hub.tables.silver import ORIGIN, PERSONA, PERSONA_ID, TEXT_HASH
 
+PUBLICATION = Column(
+    "publication", "BIGINT", "Number of the publication that brought it; with text_hash its rank, for ever"
+)
+
 PERSONAS = Table(
     "gold.personas",
     "The persona hub. A published persona is never removed by a later slice.",
@@ -21,7 +25,7 @@ PERSONAS = Table(
         Column("parent_id", "STRING", "Persona it was expanded from; null for Text-to-Persona", True),
         Column("relation", "STRING", "Its relation to the parent", True),
         Column("hop", "BIGINT", "0 for Text-to-Persona, 1 to 6 for Persona-to-Persona"),
-        Column("publication", "BIGINT", "Number of the publication that brought it; with text_hash its rank, for ever"),
+        PUBLICATION,
         TEXT_HASH,
         *ORIGIN,
     ),
@@ -51,10 +55,15 @@ def task_table(data_type: str) -> Table:
             Column("text", "STRING", "The sample: the paper's `synthesized text`", length=(1, 100_000)),
             Column("payload", "STRING", "The sample as canonical JSON, for types that have fields", True),
             Column("description", "STRING", "The paper's name of the type"),
+            PUBLICATION,
             TEXT_HASH,
             *ORIGIN,
         ),
         key=("sample_id",),
         cluster=("slice", "sample_id"),
-        checks={"id_in_persona": "startswith(sample_id, persona_id || '/')", "text_present": "length(text) > 0"},
+        checks={
+            "id_in_persona": "startswith(sample_id, persona_id || '/')",
+            "text_present": "length(text) > 0",
+            "publication_from_one": "publication >= 1",
+        },
     )

@@ -29,6 +29,8 @@ class Table:
             also written without Spark (delta-rs does not write clustered tables).
         checks: CHECK constraints by name: what must never be stored.
         change_feed: whether consumers outside may follow its changes.
+        bounds: columns of which Delta keeps least and greatest values per file, to skip files by; its own choice, the
+            first 32, if empty.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Table:
     cluster: tuple[str, ...] = ()
     checks: dict[str, str] = field(default_factory=dict)
     change_feed: bool = False
+    bounds: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
@@ -57,7 +60,9 @@ class Table:
     def properties(self) -> dict[str, str]:
         """Delta table properties. CHECK constraints given at creation cost no commit of their own."""
         checks = {f"delta.constraints.{name}": rule for name, rule in self.checks.items()}
-        return checks | ({"delta.enableChangeDataFeed": "true"} if self.change_feed else {})
+        feed = {"delta.enableChangeDataFeed": "true"} if self.change_feed else {}
+        bounds = {"delta.dataSkippingStatsColumns": ",".join(self.bounds)} if self.bounds else {}
+        return checks | feed | bounds
 
     def path(self, lake: str) -> str:
         return f"{lake.rstrip('/')}/{self.name.replace('.', '/')}"

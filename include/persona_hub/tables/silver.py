@@ -83,25 +83,81 @@ SURVIVORS = Table(
     (
         *CANDIDATES.columns,
         Column("hub_publication", "BIGINT", "Newest publication of the hub that it was compared with; 0: an empty hub"),
+        Column("compared_by", "STRING", "JSON: how, step by step; publication compares once more, and must do it alike"),
     ),
     key=("persona_id",),
     cluster=("slice", "persona_id"),
     checks=CANDIDATES.checks,
 )
 
-VECTORS = Table(
-    "silver.persona_vectors",
-    "Embeddings of a slice's candidates, and of what it has published: computed once per text and model.",
+CORPUS = Column("corpus", "STRING", "What is deduplicated together: `personas`, or the name of a data type")
+SIGNED_ROW = (
+    CORPUS,
+    SLICE,
+    Column("row_id", "STRING", "Persona or sample"),
+    TEXT_HASH,
+)
+
+WORD_KEYS = Table(
+    "silver.word_keys",
+    "Signatures of word sets, and of runs of words: rows that share a key are compared. Only ever added to; a row whose text has changed has several.",
     (
-        SLICE,
-        Column("persona_id", "STRING", "Whose text it is"),
-        TEXT_HASH,
-        Column("embedding_model", "STRING", "sentence-transformers model"),
-        Column("vector", "ARRAY<FLOAT>", "Normalized to length 1"),
+        *SIGNED_ROW,
+        Column("made_with", "STRING", "Measure, method and threshold: only keys made alike can be compared"),
+        Column("words", "BIGINT", "Distinct words, or runs of words"),
+        Column("set_hash", "BIGINT", "64-bit hash of the set"),
+        Column("sketch", "BIGINT", "XOR of one bit a word: how many bits differ is at most how many words do"),
+        Column("probing", "BIGINT", "How many of the keys, the first ones, look for others; all of them are found"),
+        Column("keys", "BINARY", "64-bit keys, little-endian"),
     ),
-    key=("persona_id", "text_hash", "embedding_model"),
-    cluster=("slice", "persona_id"),
-    checks={"vector_present": "size(vector) > 0"},
+    key=("corpus", "row_id", "text_hash", "made_with"),
+    cluster=("corpus", "slice", "row_id"),
+    bounds=("corpus", "slice", "row_id"),
+)
+
+VECTORS = Table(
+    "silver.vectors",
+    "Embeddings: computed once per distinct text and model. Only ever added to.",
+    (
+        *SIGNED_ROW,
+        Column("embedding_model", "STRING", "sentence-transformers model, and the precision of its weights"),
+        Column("vector", "BINARY", "Half precision (float16), little-endian, of length 1"),
+    ),
+    key=("corpus", "row_id", "text_hash", "embedding_model"),
+    cluster=("corpus", "slice", "row_id"),
+    bounds=("corpus", "slice", "row_id"),
+    checks={"vector_present": "length(vector) > 0 AND length(vector) % 2 = 0"},
+)
+
+VECTOR_CELLS = Table(
+    "silver.vector_cells",
+    "Where a vector lies: its cell and the next ones, and a code of 384 bits. What is compared, without reading vectors.",
+    (
+        *SIGNED_ROW,
+        Column("embedding_model", "STRING", "As in silver.vectors"),
+        Column("cells_version", "BIGINT", "Version of the centroids in silver.dedup_references; 0: one cell for all"),
+        Column("cells", "BINARY", "32-bit numbers of cells, little-endian: its own, then the next by falling cosine"),
+        Column("code", "BINARY", "On which side of 384 random hyperplanes it lies, a bit each"),
+    ),
+    key=("corpus", "row_id", "text_hash", "embedding_model", "cells_version"),
+    cluster=("corpus", "slice", "row_id"),
+    bounds=("corpus", "slice", "row_id"),
+)
+
+REFERENCES = Table(
+    "silver.dedup_references",
+    "What signatures are made against, learned once from a sample and kept: centroids of cells, the order of words.",
+    (
+        CORPUS,
+        Column("kind", "STRING", "centroids or word_order"),
+        Column("made_with", "STRING", "Embedding model of centroids; empty for words"),
+        Column("version", "BIGINT", "From 1; the newest is used"),
+        Column("parameters", "STRING", "JSON: rows of the sample, cells, dimensions"),
+        Column("payload", "BINARY", "Centroids as float32, or 64-bit hashes of words by falling frequency; little-endian"),
+        Column("run_id", "STRING", "Run that learned it"),
+        Column("made_at", "TIMESTAMP", "When"),
+    ),
+    key=("corpus", "kind", "made_with", "version"),
 )
 
 REMOVALS = Table(

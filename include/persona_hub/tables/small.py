@@ -19,7 +19,7 @@ _ARROW = {
     "DOUBLE": pa.float64(),
     "BOOLEAN": pa.bool_(),
     "TIMESTAMP": pa.timestamp("us", tz="UTC"),
-    "ARRAY<FLOAT>": pa.list_(pa.float32()),
+    "BINARY": pa.binary(),
     "MAP<STRING,BIGINT>": pa.map_(pa.string(), pa.int64()),
 }
 
