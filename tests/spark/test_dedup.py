@@ -16,7 +16,7 @@ from persona_hub.core.keys import text_hash
 from persona_hub.core.words import word_set
 from persona_hub.dedup.vocabulary import hash_token
 from persona_hub.errors import LakeError
-from persona_hub.spark import again, cell_step, comparison, dedup, embeddings, references, signatures, word_step
+from persona_hub.spark import again, cell_search, comparison, dedup, embeddings, references, signatures, word_step
 from persona_hub.spark.dedup import (
     CONTAINMENT,
     EMBEDDINGS,
@@ -77,7 +77,7 @@ def test_slice_by_slice_is_all_at_once(
 ) -> None:
     if not broadcast:
         monkeypatch.setattr(word_step, "BROADCAST_KEYS", 3)
-        monkeypatch.setattr(cell_step, "BROADCAST_ROWS", 2)
+        monkeypatch.setattr(cell_search, "BROADCAST_ROWS", 2)
         for name in ("BROADCAST_ROWS", "BROADCAST_VECTORS", "BROADCAST_IDS"):
             monkeypatch.setattr(comparison, name, 1)
     hub = Hub(make_job("S/00001", dedup__words=0.8), partitions)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from math import cos, radians, sin
 from types import ModuleType
 
 import pytest
 from persona_lake import PersonaLake
 
-from persona_hub.core.keys import page_id, persona_id
+from persona_hub.core.keys import page_id, persona_id, text_hash
 from persona_hub.spark.job import Job
 from persona_hub.tables.ops import PUBLICATIONS
 from persona_hub.tables.small import read_rows
@@ -64,3 +65,22 @@ def test_slices_side_by_side_then_a_crash_then_another_prompt(hub: PersonaLake) 
     assert hub.read_removals() == [(A, "dedup_words", JUDGE, "similar_words", judge), *published_since]
     entries = {row["publication"]: (row["slice"], row["rows"]) for row in read_rows(hub.lake, PUBLICATIONS)}
     assert entries == {3: (B, 1), 4: (A, 2)}
+
+
+def test_what_went_for_a_row_that_goes_comes_back(make_job: Callable[..., Job], load_job_file: Callable[[str], ModuleType]) -> None:
+    """b goes for a, then a for what another slice has published meanwhile, to which b is not similar: b stays."""
+    first, second = sorted(["A diver off Malta", "Some tailor in Porto"], key=text_hash)
+    away = {BAKER: 0, first: 20, second: 40}  # degrees: neighbours are similar
+    vectors = {text: (cos(radians(angle)), sin(radians(angle))) for text, angle in away.items()}
+    hub = PersonaLake(make_job, load_job_file, vectors)
+    hub.write_candidates(A, BAKER)
+    hub.write_candidates(B, first, second)
+    hub.deduplicate(A)
+    hub.deduplicate(B)
+    [gone] = hub.read_removals()
+    assert gone[2] == second
+    hub.publish(A)
+    hub.publish(B)
+    assert hub.read() == [(A, BAKER, 1), (B, second, 2)]
+    baker = persona_id(page_id(A, 0, 0), 0)
+    assert hub.read_removals() == [(B, "dedup_embeddings", first, "similar_embeddings", baker)]

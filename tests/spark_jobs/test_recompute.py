@@ -21,6 +21,7 @@ from persona_lake import PersonaLake
 
 from persona_hub.core.keys import text_hash
 from persona_hub.core.words import jaccard, word_set
+from persona_hub.dedup.cells import count_cells
 from persona_hub.dedup.cosine import exact_cosines, pack_vectors, unpack_vectors
 from persona_hub.errors import LakeError, UnknownSlice
 from persona_hub.settings import load_settings
@@ -351,8 +352,10 @@ def test_when_cells_are_due() -> None:
     longest = cell_training.ONE_CELL_ROWS
     assert not cell_training.is_due({"rows": longest, "largest": longest, "mean": longest}, step)
     assert cell_training.is_due({"rows": longest + 1, "largest": longest + 1, "mean": longest + 1}, step)
-    rows = 10 * cell_training.LONGER * cell_training.CELL_ROWS
-    assert not cell_training.is_due({"rows": rows, "largest": rows / 10, "mean": rows / 10}, trained)
-    assert cell_training.is_due({"rows": rows + 10, "largest": rows / 10, "mean": rows / 10}, trained)
+    cells = cell_training.LONGER * len(trained.centroids)
+    rows = next(rows for rows in range(1, 10**6) if count_cells(rows, cell_training.CELL_ROWS) > cells)
+    assert not cell_training.is_due({"rows": rows - 1, "largest": rows / 10, "mean": rows / 10}, trained)
+    assert cell_training.is_due({"rows": rows, "largest": rows / 10, "mean": rows / 10}, trained)
     uneven = cell_training.UNEVEN * cell_training.CELL_ROWS
+    assert not cell_training.is_due({"rows": 10_000, "largest": uneven, "mean": 1_000}, trained)
     assert cell_training.is_due({"rows": 10_000, "largest": uneven + 1, "mean": 1_000}, trained)

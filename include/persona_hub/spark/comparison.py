@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
+from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -112,7 +113,7 @@ def _verify(corpus: Corpus, step: Step, pairs: DataFrame, rows: DataFrame, count
     """The similar ones of candidate pairs: a, b, identical, sampled, similarity."""
     if isinstance(step, CellStep):
         # Rows that only other steps have paired come along: that costs less than to find out which.
-        content, name = read_vectors(corpus, rows, step.model).localCheckpoint(), "vector"
+        content, name = read_vectors(corpus, rows, step.model).localCheckpoint(storageLevel=StorageLevel.DISK_ONLY), "vector"
         content = F.broadcast(content) if count <= BROADCAST_VECTORS else content
     else:
         content, name = rows.select("row", "text_hash", "text"), "text"

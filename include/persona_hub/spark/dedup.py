@@ -13,6 +13,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
+from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -22,7 +23,7 @@ from persona_hub.settings import Settings
 from persona_hub.spark.cell_step import CellStep
 from persona_hub.spark.cell_training import train_cells
 from persona_hub.spark.comparison import Outcome, Step, compare
-from persona_hub.spark.embeddings import embed_rows
+from persona_hub.spark.embeddings import are_same_rows, embed_rows
 from persona_hub.spark.references import ONE_CELL_ROWS, find_word_order, read_centroids
 from persona_hub.spark.signatures import Corpus, add_signatures
 from persona_hub.spark.word_step import WordStep
@@ -93,7 +94,7 @@ def deduplicate(
         slice_keys: slices of the new rows.
     """
     _size_session(corpus.spark, new.count())
-    signed = [sign_rows(corpus, step, new, slice_keys).localCheckpoint() for step in steps]
+    signed = [sign_rows(corpus, step, new, slice_keys).localCheckpoint(storageLevel=StorageLevel.DISK_ONLY) for step in steps]
     others = [read_stored(corpus, step, stored, ~F.col("slice").isin(list(slice_keys))) for step in steps]
     outcome = compare(corpus, new, stored, steps, signed, others, sample=True)
     for step, own in zip(steps, signed, strict=True):
@@ -132,7 +133,7 @@ def sign_rows(corpus: Corpus, step: Step, rows: DataFrame, slice_keys: Sequence[
     if isinstance(step, WordStep):
         return step.sign(rows)
     vectors = corpus.read(VECTORS, {"embedding_model": step.model}).where(F.col("slice").isin(list(slice_keys)))
-    if vectors.count() > rows.count():  # of texts that were there before, too
+    if not are_same_rows(vectors, rows):  # some are of texts that were there before
         vectors = vectors.join(rows.select("row_id", "text_hash"), on=["row_id", "text_hash"], how="left_semi")
     return step.sign(vectors)
 

@@ -32,6 +32,8 @@ def embed_rows(corpus: Corpus, rows: DataFrame, settings: EmbeddingSettings, sli
     label, clock = settings.label, time.monotonic()
     stored = corpus.read(VECTORS, {"embedding_model": label})
     own = stored.where(F.col("slice").isin(list(slice_keys)))
+    if are_same_rows(own, rows):
+        return
     lacking = rows.join(own.select("row_id", "text_hash"), on=["row_id", "text_hash"], how="left_anti").localCheckpoint()
     if not (count := lacking.count()):
         return
@@ -48,6 +50,15 @@ def embed_rows(corpus: Corpus, rows: DataFrame, settings: EmbeddingSettings, sli
     )
     append_rows(made, corpus.lake, VECTORS)
     log.info("%d vectors by %s, %d of them new texts, in %.1f s", count, label, to_do, time.monotonic() - clock)
+
+
+def are_same_rows(one: DataFrame, other: DataFrame) -> bool:
+    """Whether two frames have the same row_id and text_hash, by a sum of 64-bit hashes: without a join."""
+    sums = [
+        frame.agg(F.count("row_id"), F.sum(F.xxhash64("row_id", "text_hash").cast("DECIMAL(38, 0)"))).first()
+        for frame in (one, other)
+    ]
+    return sums[0] == sums[1]
 
 
 def _embed(texts: DataFrame, settings: EmbeddingSettings) -> DataFrame:
