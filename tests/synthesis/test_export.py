@@ -39,6 +39,7 @@ def sample(record: int, slice_key: str = SLICE, **changes: Any) -> dict[str, Any
         "text": text,
         "payload": None,
         "description": "math problem",
+        "publication": 1,
         "text_hash": text_hash(text),
         "completion_key": "0" * 64,
         "prompt_id": "math.small",

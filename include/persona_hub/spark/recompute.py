@@ -7,8 +7,10 @@ publications have: each candidate, removed before or not, ranks by the number of
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from persona_hub.errors import LakeError, UnknownSlice
@@ -32,6 +34,10 @@ log = logging.getLogger(__name__)
 STAGES = (WORDS, EMBEDDINGS, "publish_personas")
 
 
+Check = Callable[[DataFrame, DataFrame, dict[str, int]], None]
+"""The hub's rows to be, the candidates, and what the steps counted (recall_pairs, recall_found)."""
+
+
 @dataclass(frozen=True)
 class Change:
     """What a recomputation makes of the hub, in rows."""
@@ -42,13 +48,14 @@ class Change:
     go: int
 
 
-def recompute_personas(job: Job, tally: Tally, *, without: str = "", dry_run: bool = False) -> Change:
+def recompute_personas(job: Job, tally: Tally, check: Check, *, without: str = "", dry_run: bool = False) -> Change:
     """Deduplicates all candidates of all published slices, and makes the hub consist of those that stay.
 
     Signatures that are lacking are made and stored; then, under the hub's lease, removals, survivors, one commit of
     the hub, one publication a slice. Killed anywhere, it is run again; a dry run changes nothing but adds signatures.
 
     Args:
+        check: the gate; whatever it raises, nothing is changed.
         without: slice that shall not have been; its rows go, and what they had removed comes back.
 
     Raises:
@@ -83,10 +90,12 @@ def recompute_personas(job: Job, tally: Tally, *, without: str = "", dry_run: bo
     )
     tally.rows_in, tally.rows_out = change.rows, change.kept
     tally.removed = {step.rule: n for step, n in zip(steps, outcome.removed, strict=True) if n}
+    tally.events = {name: count for events in outcome.events for name, count in events.items()}
     log.info("recomputed: %d of %d candidates stay, %d come back, %d go", change.kept, change.rows, change.come, change.go)
     if dry_run:
         return change
     rows = shape_personas(job, kept, list(numbers)).localCheckpoint()
+    check(rows, candidates, tally.events)
     removals = shape_removals(job, steps, outcome, new, (WORDS, EMBEDDINGS)).localCheckpoint()
     with hold_lease(job.lake, PERSONAS.name) as lease:
         if read_version(job.lake, PERSONAS) != version or find_slice_numbers(job.lake, now_there, without) != entered:
