@@ -18,6 +18,8 @@ AIRFLOW_TESTS := tests/plugins tests/dags
 E2E_TESTS := tests/e2e
 SOAK_TESTS := tests/soak
 LONG_TESTS := tests/crawl/test_fuzz.py tests/core/test_real_pages.py tests/dedup
+# With Spark, and longer than CI has time for: every crash point of a recomputation, cells trained again and again.
+SLOW_TESTS := tests/spark_jobs/test_recompute.py tests/spark/test_cells.py
 PYTEST := $(PYTHON) -m pytest --durations=5
 
 help:  ## this list
@@ -50,7 +52,7 @@ test-long: setup  ## a minute of broken crawl files; every real page by a plain 
 
 test-spark: setup  ## tests with Spark and real Delta tables
 	@echo "== spark"
-	@$(PYTEST) $(SPARK_TESTS)
+	@$(PYTEST) $(SPARK_TESTS) $(addprefix --ignore=,$(SLOW_TESTS))
 
 test-airflow: setup  ## tests that import Airflow
 	@echo "== airflow"
@@ -62,7 +64,7 @@ test-e2e: setup  ## a real Airflow drives the real jobs
 
 soak: setup  ## what takes longer than CI has time for: kills, restarts and batches under a real Airflow
 	@echo "== soak"
-	@$(PYTEST) $(SOAK_TESTS)
+	@$(PYTEST) --timeout=1200 $(SOAK_TESTS) $(SLOW_TESTS)
 	@HUB_FUZZ_SECONDS=600 $(PYTEST) --timeout=900 tests/crawl/test_fuzz.py
 
 PARTS ?=

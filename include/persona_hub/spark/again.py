@@ -20,7 +20,7 @@ from persona_hub.tables.small import read_rows
 
 def compare_again(
     job: Job, corpus: Corpus, steps: Sequence[Step], rows: DataFrame, published: DataFrame, seen: int, stage: str,
-    removed: DataFrame,
+    removed: DataFrame | None = None,
 ) -> DataFrame:  # fmt: skip
     """Rows that must go after all, as rows of silver.removals. The caller holds the lease of the corpus' table.
 
@@ -30,7 +30,7 @@ def compare_again(
         published: the same of the whole table.
         seen: newest publication that the survivors were compared with.
         stage: that counts them.
-        removed: survivor_id of the slice's rows that its deduplication has removed.
+        removed: survivor_id of the slice's rows that its deduplication has removed; None where it has removed none.
 
     Raises:
         SurvivorsOutdated: a row that goes now had removed another one, which might stay without it.
@@ -41,7 +41,7 @@ def compare_again(
     if others.isEmpty():
         return job.spark.createDataFrame([], REMOVALS.schema)
     outcome = compare_stored(corpus, rows, others, steps, [job.slice])
-    survivors = removed.select(F.col("survivor_id").alias("row_id"))
+    survivors = rows.limit(0) if removed is None else removed.select(F.col("survivor_id").alias("row_id"))
     if (chained := outcome.removals.join(survivors, on="row_id", how="left_semi").first()) is not None:
         raise SurvivorsOutdated(
             f"{chained['row_id']}, for which other rows of {job.slice} were removed, goes for {chained['survivor_id']}, "
