@@ -14,9 +14,9 @@ from pyspark.sql import functions as F
 from persona_hub.errors import SurvivorsOutdated
 from persona_hub.quality.gate import check_slice, measure_slice
 from persona_hub.spark.again import compare_again, describe_steps
-from persona_hub.spark.comparison import shape_removals as shape_duplicates
 from persona_hub.spark.dedup import deduplicate, prepare_steps
 from persona_hub.spark.job import Job, run_job
+from persona_hub.spark.outcome import shape_removals as shape_duplicates
 from persona_hub.spark.publish import describe_making, publish_slice, stay_where_unchanged
 from persona_hub.spark.questions import ask_about, count_rules, shape_removals
 from persona_hub.spark.samples import PUBLISH, open_samples, select_samples, shape_samples

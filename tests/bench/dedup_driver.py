@@ -23,9 +23,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from persona_hub.settings import Settings, load_settings
-from persona_hub.spark import comparison
-from persona_hub.spark.comparison import Step
+from persona_hub.spark import comparison, decision
 from persona_hub.spark.dedup import deduplicate, make_cell_step, make_word_step, prepare_steps
+from persona_hub.spark.outcome import Step
 from persona_hub.spark.signatures import Corpus
 from persona_hub.spark.survivors import choose_survivors
 from persona_hub.spark.tables import append_rows
@@ -61,6 +61,7 @@ def find_pairs(spark: SparkSession, lake: str, settings: Settings, plan: dict[st
         pairs.write.mode("overwrite").parquet(plan["pairs"])
         return choose_survivors(rows, groups, edges)
 
+    decision.PAIRS_HERE = 0  # the pairs shall pass as frames
     comparison.choose_survivors = write_and_choose
     return run_ours(spark, lake, settings, plan | {"removals": plan["pairs"] + "-removals"})
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from plain_hub import Hub, Row, choose_by_hand, collect, find_similar
+from plain_hub import Hub, Row, choose_by_hand, collect, find_similar, unpack_signed
 
 from persona_hub.dedup.cells import assign_cells
 from persona_hub.spark import again, cell_training, references
@@ -18,6 +18,7 @@ from persona_hub.spark.cell_training import is_due, measure_cells, train_cells
 from persona_hub.spark.dedup import EMBEDDINGS, WORDS, make_cell_step
 from persona_hub.spark.job import Job
 from persona_hub.spark.references import read_centroids
+from persona_hub.spark.signatures import number_rows
 from persona_hub.tables.silver import REFERENCES, VECTOR_CELLS
 
 MakeJob = Callable[..., Job]
@@ -34,6 +35,12 @@ def small_cells(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def train(hub: Hub) -> CellStep:
     return train_cells(hub.corpus, make_cell_step(hub.corpus, hub.job.settings), hub.job.run_id)
+
+
+def number(hub: Hub, rows: list[Row]) -> dict[str, int]:
+    """Rows by number, as they are called in signatures."""
+    numbered = number_rows(hub.frame(rows)).select("row_id", "row").collect()
+    return {row["row_id"]: row["row"] for row in numbered}
 
 
 def count_recall(new: list[Row], stored: list[Row], centroids: np.ndarray, threshold: float) -> dict[str, int]:
@@ -90,19 +97,20 @@ def test_training_moves_all_vectors_and_keeps_the_last_version(
             with pytest.raises(ConnectionError):
                 train(hub)
         step = make_cell_step(hub.corpus, hub.job.settings)
-        stored = [row for row in hub.read(VECTOR_CELLS) if row["cells_version"] == step.version]
+        stored = [row for row in unpack_signed(hub.read(VECTOR_CELLS)) if row["cells_version"] == step.version]
         assert step.version == 1 and len(stored) == len(rows)
     assert [train(hub).version, train(hub).version] == [2, 3]
     assert [row["version"] for row in hub.read(REFERENCES)] == [1, 2, 3]
     # The last version too: a slice that is being compared by it finds it until its publication.
-    stored = hub.read(VECTOR_CELLS)
+    stored = unpack_signed(hub.read(VECTOR_CELLS))
     assert {row["cells_version"] for row in stored} == {2, 3} and len(stored) == 2 * len(rows)
     step = make_cell_step(hub.corpus, hub.job.settings)
     assert step.centroids is not None
-    vectors = np.array([row.vector for row in sorted(rows, key=lambda row: row.row_id)], np.float32)
+    numbers = number(hub, rows)
+    vectors = np.array([row.vector for row in sorted(rows, key=lambda row: numbers[row.row_id])], np.float32)
     homes = assign_cells(vectors, step.centroids, step.probes)
-    newest = sorted((row for row in stored if row["cells_version"] == 3), key=lambda row: row["row_id"])
-    assert [np.frombuffer(row["cells"], "<u4").tolist() for row in newest] == homes.tolist()
+    newest = sorted((row for row in stored if row["cells_version"] == 3), key=lambda row: row["row"])
+    assert [row["content"][2] for row in newest] == homes.tolist()
     sizes = np.bincount(homes[:, 0])
     measured = measure_cells(hub.corpus, step)
     assert (measured["rows"], measured["largest"], measured["cells"]) == (len(rows), sizes.max(), np.count_nonzero(sizes))
@@ -144,8 +152,8 @@ def test_a_slice_that_was_compared_by_old_cells_is_signed_anew(make_job: MakeJob
     expected = choose_by_hand([*kept, *published], 0.9, 0.9, stored=[row.row_id for row in published])
     assert removed == {row: (survivor, rules[step], value) for row, (survivor, step, value) in expected.items()}
     assert {rule for _, rule, _ in removed.values()} == set(rules)
-    signed = {row["row_id"] for row in hub.read(VECTOR_CELLS) if row["cells_version"] == 1 and row["slice"] == "S/00002"}
-    assert signed == {row.row_id for row in kept} and len(rows_of) == len(rows)
+    signed = {row["row"] for row in unpack_signed(hub.read(VECTOR_CELLS)) if row["cells_version"] == 1 and row["slice"] == "S/00002"}
+    assert signed == {number(hub, rows)[row.row_id] for row in kept} and len(rows_of) == len(rows)
     assert found.select("stage").distinct().count() == 1 and WORDS != "publish"
 
 

@@ -10,13 +10,25 @@ from typing import Any
 
 import numpy as np
 import pytest
-from plain_hub import Hub, Row, choose_by_hand, collect, divide
+from plain_hub import Hub, Row, choose_by_hand, collect, divide, unpack_signed
 
 from persona_hub.core.keys import text_hash
 from persona_hub.core.words import word_set
 from persona_hub.dedup.vocabulary import hash_token
 from persona_hub.errors import LakeError
-from persona_hub.spark import again, cell_search, comparison, dedup, embeddings, references, signatures, word_step
+from persona_hub.spark import (
+    again,
+    cell_search,
+    comparison,
+    decision,
+    dedup,
+    embeddings,
+    outcome,
+    references,
+    signatures,
+    signing,
+    word_search,
+)
 from persona_hub.spark.dedup import (
     CONTAINMENT,
     EMBEDDINGS,
@@ -70,16 +82,22 @@ def test_as_the_rule_says_over_all_pairs(make_job: MakeJob, make_rows: MakeRows)
 
 
 @pytest.mark.parametrize(
-    ("seed", "partitions", "broadcast"), [(None, 1, True), (5, 3, False)], ids=["by turns", "by chance, nothing broadcast"]
+    ("seed", "partitions", "broadcast"), [(None, 1, True), (5, 3, False)], ids=["by turns", "by chance, nothing on the driver or broadcast"]
 )
 def test_slice_by_slice_is_all_at_once(
     make_job: MakeJob, make_rows: MakeRows, monkeypatch: pytest.MonkeyPatch, seed: int | None, partitions: int, broadcast: bool
 ) -> None:
     if not broadcast:
-        monkeypatch.setattr(word_step, "BROADCAST_KEYS", 3)
+        monkeypatch.setattr(word_search, "KEYS_HERE", 0)
+        monkeypatch.setattr(cell_search, "ROWS_HERE", 0)
+        monkeypatch.setattr(decision, "PAIRS_HERE", 0)
+        monkeypatch.setattr(word_search, "BROADCAST_KEYS", 3)
         monkeypatch.setattr(cell_search, "BROADCAST_ROWS", 2)
-        for name in ("BROADCAST_ROWS", "BROADCAST_VECTORS", "BROADCAST_IDS"):
-            monkeypatch.setattr(comparison, name, 1)
+        for module, name in (
+            (comparison, "BROADCAST_ROWS"), (comparison, "BROADCAST_VECTORS"), (comparison, "BROADCAST_IDS"),
+            (outcome, "BROADCAST_ROWS"), (signing, "BROADCAST_IDS"),
+        ):  # fmt: skip
+            monkeypatch.setattr(module, name, 1)
     hub = Hub(make_job("S/00001", dedup__words=0.8), partitions)
     slices = divide(make_rows(200, 120, seed=2), 3, seed)
     whole = [replace(row, publication=number) for number, rows in enumerate(slices.values(), 1) for row in rows]
@@ -107,14 +125,14 @@ def test_in_cells_too_and_a_slice_twice_adds_nothing(
     for number, (key, rows) in enumerate(slices.items(), 1):
         hub.partitions = number
         hub.add(key, rows, number)
-    before, stored = dict(hub.published), [hub.read(table) for table in SIGNED]
+    before, stored = dict(hub.published), [unpack_signed(hub.read(table)) for table in SIGNED]
     assert hub.add("S/00002", slices["S/00002"], 7) and hub.published == before
-    assert [hub.read(table) for table in SIGNED] == stored
+    assert [unpack_signed(hub.read(table)) for table in SIGNED] == stored
     for rows in stored:
-        assert len({(row["row_id"], row["text_hash"]) for row in rows}) == len(rows)
+        assert len({(row["row"], row["text"]) for row in rows}) == len(rows)
     at_once = collect(hub.compare(whole, list(slices)))
     assert published(hub) == keep(whole, at_once)
-    assert [hub.read(table) for table in SIGNED] == stored
+    assert [unpack_signed(hub.read(table)) for table in SIGNED] == stored
 
 
 def make_vectors(count: int, seed: int = 0) -> np.ndarray:
@@ -286,10 +304,10 @@ def test_removals_say_by_what_and_for_whom(make_job: MakeJob) -> None:
     hub = Hub(job)
     new = hub.frame([Row("a", "S/00001", "text of a", make_vectors(1)[0]), Row("b", "S/00001", "text of b", make_vectors(1)[0])])
     found = [(1, "a", "x", 0, 0.85), (2, "b", "y", 1, 0.75)]
-    outcome = comparison.Outcome(
+    told = outcome.Outcome(
         job.spark.createDataFrame(found, "row BIGINT, row_id STRING, survivor_id STRING, step INT, similarity DOUBLE")
     )
-    removals = comparison.shape_removals(job, hub.make_steps(), outcome, new, [WORDS, EMBEDDINGS])
+    removals = outcome.shape_removals(job, hub.make_steps(), told, new, [WORDS, EMBEDDINGS])
     rows = {row["row_id"]: row.asDict() for row in removals.collect()}
     shared = {"slice": "S/00001", "data_type": "", "detail": "", "run_id": "run 1"}
     assert rows == {
@@ -357,10 +375,10 @@ def test_a_crash_between_any_two_writes_changes_nothing(
     def run(job: Job) -> None:
         hub = Hub(job)
         rows = slices["S/00002"]
-        outcome = hub.compare(rows, ["S/00002"])
-        removals = comparison.shape_removals(job, hub.steps, outcome, hub.frame(rows), [WORDS, EMBEDDINGS])
+        found = hub.compare(rows, ["S/00002"])
+        removals = outcome.shape_removals(job, hub.steps, found, hub.frame(rows), [WORDS, EMBEDDINGS])
         tables.replace_rows(removals, job.lake, REMOVALS, slice=job.slice, stage=(WORDS, EMBEDDINGS))
-        kept = [row for row in rows if row.row_id not in collect(outcome)]
+        kept = [row for row in rows if row.row_id not in collect(found)]
         hub_rows = hub.frame([*(replace(row, publication=1) for row in slices["S/00001"])])
         gone = again.compare_again(job, hub.corpus, hub.steps, hub.frame(kept), hub_rows, 0, "publish")
         tables.replace_rows(gone, job.lake, REMOVALS, slice=job.slice, stage="publish")
@@ -391,6 +409,8 @@ def test_a_crash_between_any_two_writes_changes_nothing(
     assert writes == [VECTORS.name, WORD_KEYS.name, VECTOR_CELLS.name, REMOVALS.name]
     for table in everything:
         found, expected = (Hub(job).read(table) for job in (stormy, calm))
+        if table in SIGNED:
+            found, expected = unpack_signed(found), unpack_signed(expected)
         for row in [*found, *expected]:
             row.pop("made_at", None)
         assert found == expected, table.name

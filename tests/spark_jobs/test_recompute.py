@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from deltalake import DeltaTable
 from persona_lake import PersonaLake
+from plain_hub import unpack_signed
 
 from persona_hub.core.keys import text_hash
 from persona_hub.core.words import jaccard, word_set
@@ -127,7 +128,7 @@ def read_state(lake: PersonaLake, *, signed: bool = True) -> State:
     tables = (WORD_KEYS, VECTOR_CELLS, VECTORS) if signed else ()
     return State(
         lake.read_all(PERSONAS), lake.read_all(REMOVALS, "run_id"), lake.read_all(SURVIVORS, "hub_publication"),
-        [lake.read_all(table) for table in tables],
+        [unpack_signed(lake.read_all(table)) if table != VECTORS else lake.read_all(table) for table in tables],
     )  # fmt: skip
 
 
@@ -330,7 +331,7 @@ def test_cells_trained_anew(published: PersonaLake, tmp_path: Path, monkeypatch:
         lake.deduplicate(key)
     job.train_cells_anew(lake.job("all"))
     assert [row["version"] for row in lake.read_all(REFERENCES)] == [1]
-    by_version = {version: sum(row["cells_version"] == version for row in lake.read_all(VECTOR_CELLS)) for version in (0, 1)}
+    by_version = {version: sum(row["rows"] for row in lake.read_all(VECTOR_CELLS) if row["cells_version"] == version) for version in (0, 1)}
     assert by_version[1] == len(lake.read_all(VECTORS))
     version = DeltaTable(VECTOR_CELLS.path(lake.lake)).version()
     job.train_cells_anew(lake.job("all"))  # not due

@@ -8,10 +8,11 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from persona_hub.errors import LakeError, SurvivorsOutdated
-from persona_hub.spark.comparison import Step, shape_removals
-from persona_hub.spark.dedup import compare_stored, ensure_signed
+from persona_hub.spark.dedup import compare_stored
 from persona_hub.spark.job import Job
+from persona_hub.spark.outcome import Step, shape_removals
 from persona_hub.spark.signatures import Corpus, name_steps
+from persona_hub.spark.signing import ensure_signed
 from persona_hub.tables.gold import PERSONAS
 from persona_hub.tables.ops import PUBLICATIONS
 from persona_hub.tables.silver import REMOVALS

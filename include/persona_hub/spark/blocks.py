@@ -1,29 +1,43 @@
-"""Fixed-size records in binary cells: millions of keys cross a shuffle as a few thousand rows."""
+"""Many rows in one binary cell, as NumPy lays them out: a million signatures cross Spark as thirty rows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 BLOCK_BYTES = 48 << 20  # of the records that a task holds before it hands them on
 PART_BYTES = 64 << 20  # of the records of one part, which one task holds: with its work space some 400 MB
+PAIRS = "a BIGINT, b BIGINT, identical BOOLEAN, sampled BOOLEAN"  # candidates
+SIGNED = "slice STRING, rows INT, block BINARY"  # signatures
+
+Numbers = NDArray[np.int64]
+"""xxhash64 of ids, or of the hashes of texts."""
+
+Pairs: TypeAlias = pa.Table | DataFrame | None
+"""On the driver where they are few, else kept on the executors; None where there can be none."""
+
+Found: TypeAlias = tuple[Pairs, Pairs]
+"""What a step finds: similar pairs (a, b, identical, similarity), and candidates (a, b, identical, sampled)."""
 
 
 def shuffle_records(
-    rows: DataFrame,
-    make: Callable[[pa.RecordBatch], NDArray[Any]],
+    signed: DataFrame,
+    make: Callable[[pa.Buffer], NDArray[Any]],
     place: Callable[[NDArray[Any]], NDArray[np.uint64]],
     parts: int,
 ) -> DataFrame:
-    """Turns batches of rows into records and sorts these by the part that they belong to.
+    """Turns blocks of signatures into records and sorts these by the part that they belong to.
 
     Args:
-        make: batch → (k,) records of one NumPy type; runs on executors.
+        signed: column block.
+        make: block → (k,) records of one NumPy type; runs on executors.
         place: (k,) records → (k,) numbers, of which the rest by `parts` is the part.
 
     Returns:
@@ -32,8 +46,8 @@ def shuffle_records(
 
     def emit(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         waiting, held = [], 0
-        for batch in batches:
-            waiting.append(make(batch))
+        for cell in (cell for batch in batches for cell in batch["block"]):
+            waiting.append(make(cell.as_buffer()))
             held += waiting[-1].nbytes
             if held >= BLOCK_BYTES:
                 yield _cut(np.concatenate(waiting), place, parts)
@@ -41,19 +55,20 @@ def shuffle_records(
         if held:
             yield _cut(np.concatenate(waiting), place, parts)
 
-    return rows.mapInArrow(emit, "part INT, block BINARY")
+    return signed.select("block").mapInArrow(emit, "part INT, block BINARY")
 
 
-def _cut(
-    records: NDArray[Any], place: Callable[[NDArray[Any]], NDArray[np.uint64]], parts: int
-) -> pa.RecordBatch:
+def _cut(records: NDArray[Any], place: Callable[[NDArray[Any]], NDArray[np.uint64]], parts: int) -> pa.RecordBatch:
     part = (place(records) % np.uint64(parts)).astype(np.uint32)
     order = np.argsort(part, kind="stable")
     ends = np.cumsum(np.bincount(part, minlength=parts))
     records = records[order]
     blocks = [(number, block) for number, block in enumerate(np.split(records, ends[:-1])) if len(block)]
     return pa.RecordBatch.from_arrays(
-        [pa.array([number for number, _ in blocks], pa.int32()), pa.array([b.tobytes() for _, b in blocks], pa.binary())],
+        [
+            pa.array([number for number, _ in blocks], pa.int32()),
+            pa.array([b.tobytes() for _, b in blocks], pa.binary()),
+        ],
         ["part", "block"],
     )
 
@@ -75,27 +90,67 @@ def map_parts(
     return blocks.repartitionById(parts, "part").mapInArrow(run, schema)
 
 
+def collect_records(signed: DataFrame, make: Callable[[pa.Buffer], NDArray[Any]], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Records made of blocks on the executors, all of them brought to the driver: for those that make few."""
+    blocks = collect_blocks(shuffle_records(signed, make, lambda records: np.zeros(len(records), np.uint64), 1))
+    return np.concatenate([np.empty(0, dtype), *(np.frombuffer(block, dtype) for block in blocks)])
+
+
+def collect_blocks(frame: DataFrame) -> list[pa.Buffer]:
+    """The blocks of a frame, on the driver."""
+    return [cell.as_buffer() for cell in frame.select("block").toArrow()["block"]]
+
+
+def make_blocks(batch: pa.RecordBatch, make: Callable[[pa.RecordBatch], bytes]) -> pa.RecordBatch:
+    """One block (SIGNED) of each slice in a batch. Args: make: the rows of one slice → their block."""
+    slices = pc.unique(batch["slice"])
+    parts = [batch] if len(slices) == 1 else [batch.filter(pc.equal(batch["slice"], key)) for key in slices]
+    columns = [
+        slices,
+        pa.array([len(part) for part in parts], pa.int32()),
+        pa.array([make(part) for part in parts], pa.binary()),
+    ]
+    return pa.RecordBatch.from_arrays(columns, ["slice", "rows", "block"])
+
+
+class Size(NamedTuple):
+    """Of blocks.
+
+    Attributes:
+        rows: whose signatures they hold.
+        length: bytes of all of them.
+        header: first 8 bytes of one; empty where there is none.
+    """
+
+    rows: int
+    length: int
+    header: bytes
+
+
+def measure_blocks(signed: DataFrame) -> Size:
+    """One job over the blocks' lengths."""
+    row = signed.agg(F.sum("rows"), F.sum(F.length("block")), F.first(F.substring("block", 1, 8))).first()
+    return Size(row[0], row[1], bytes(row[2])) if row and row[0] else Size(0, 0, b"")
+
+
+def map_batches(
+    function: Callable[[pa.RecordBatch], pa.RecordBatch],
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """For `mapInArrow`: a function of one batch, which gets none that is empty."""
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        return (function(batch) for batch in batches if batch.num_rows)
+
+    return run
+
+
+def to_candidates(pairs: NDArray[np.int64], *, identical: int = 0, sampled: bool = False) -> pa.RecordBatch:
+    """Pairs (n, 2) as candidates: a, b, identical (the first so many), sampled."""
+    columns = [pa.array(pairs[:, 0]), pa.array(pairs[:, 1]), pa.array(np.arange(len(pairs)) < identical)]
+    columns.append(pa.array(np.full(len(pairs), sampled)))
+    return pa.RecordBatch.from_arrays(columns, ["a", "b", "identical", "sampled"])
+
+
 def count_parts(size: int) -> int:
     """Parts for so many bytes of records: no task holds more than it can, and both cores of a small machine have work."""
     return max(2, -(-size // PART_BYTES))
-
-
-def pack_cells(values: NDArray[Any], starts: NDArray[np.int64]) -> pa.Array:
-    """Rows of numbers as a binary column: row i is the bytes of `values[starts[i]:starts[i + 1]]`."""
-    values = np.ascontiguousarray(values)
-    offsets = (starts * values.itemsize).astype(np.int32)
-    return pa.Array.from_buffers(pa.binary(), len(starts) - 1, [None, pa.py_buffer(offsets), pa.py_buffer(values)])
-
-
-def unpack_cells(column: pa.Array, dtype: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """A binary column as numbers: (m,) values, and (n + 1,) starts of its rows."""
-    offsets = np.frombuffer(column.buffers()[1], np.int32, len(column) + 1, column.offset * 4).astype(np.int64)
-    data = column.buffers()[2]
-    values = np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]] if data else np.empty(0, np.uint8)
-    return values.view(dtype), (offsets - offsets[0]) // dtype.itemsize
-
-
-def read_uint64(column: pa.Array) -> NDArray[np.uint64]:
-    """A BIGINT column as it was hashed: unsigned."""
-    signed: NDArray[np.int64] = column.to_numpy(zero_copy_only=False)
-    return signed.view(np.uint64)

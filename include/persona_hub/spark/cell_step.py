@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +11,12 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from persona_hub.dedup.cell_blocks import keep_cells, pack_cells, read_cells
 from persona_hub.dedup.cells import assign_cells
 from persona_hub.dedup.codes import BITS, make_codes
 from persona_hub.dedup.cosine import exact_cosines, unpack_vectors
-from persona_hub.spark.blocks import pack_cells
-from persona_hub.spark.cell_search import CELL, compare_new, find_candidates
+from persona_hub.spark import cell_search
+from persona_hub.spark.blocks import PAIRS, SIGNED, Found, Numbers, Size, make_blocks, map_batches
 from persona_hub.tables.silver import VECTOR_CELLS
 
 
@@ -64,74 +64,67 @@ class CellStep:
         return about | {"probes": min(self.probes, cells), "code_bits": BITS, "verified": "exactly"}
 
     def sign(self, rows: DataFrame) -> DataFrame:
-        """Cells and codes of rows with row_id, slice, text_hash and vector.
+        """Blocks of cells and codes of numbered rows (`signatures.number_rows`) with their vector: slice, rows, block.
 
-        Returns:
-            What silver.vector_cells has of each, and the vector, by which new rows are compared.
+        The vectors are in them, for new rows are compared by those; `keep` leaves them out.
         """
         shared = rows.sparkSession.sparkContext.broadcast(self.centroids)
         first = rows.select(F.length("vector")).first()
-        dimensions = first[0] // 2 if first and self.centroids is None else None
-        probes = self.probes
+        dimensions, probes = first[0] // 2 if first else None, self.probes
 
-        def sign(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            for batch in batches:
-                if not batch.num_rows:
-                    continue
-                centroids = shared.value
-                vectors = unpack_vectors(batch["vector"], dimensions if centroids is None else centroids.shape[1])
-                cells = np.zeros((len(vectors), 1), CELL)
-                if centroids is not None:
-                    cells = assign_cells(vectors, centroids, probes).astype(CELL)
-                codes = make_codes(vectors)
-                columns = {name: batch[name] for name in ("slice", "row_id", "text_hash")} | {
-                    "cells": pack_cells(cells.ravel(), _count_up(*cells.shape)),
-                    "code": pack_cells(codes.ravel(), _count_up(*codes.shape)),
-                    "vector": batch["vector"],
-                }
-                yield pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
+        def sign(batch: pa.RecordBatch) -> pa.RecordBatch:
+            return make_blocks(batch, lambda part: _sign(part, shared.value, probes, dimensions))
 
-        columns = [column for column in VECTOR_CELLS.columns if column.name not in ("corpus", *self.made_with)]
-        schema = ", ".join(f"{column.name} {column.type}" for column in columns) + ", vector BINARY"
-        return rows.select("slice", "row_id", "text_hash", "vector").mapInArrow(sign, schema)
+        return rows.select("slice", "row", "text_number", "vector").mapInArrow(map_batches(sign), SIGNED)
 
-    def find(
-        self, new: DataFrame, stored: DataFrame | None, sample: bool = True
-    ) -> tuple[DataFrame | None, DataFrame | None]:
+    @staticmethod
+    def read(block: pa.Buffer) -> tuple[Numbers, Numbers]:
+        """Numbers of a block's rows and of their texts."""
+        rows = read_cells(block)
+        return rows["row"], rows["text"]
+
+    keep = staticmethod(keep_cells)
+
+    def find(self, new: DataFrame, size: Size, stored: DataFrame | None, sample: bool = True) -> Found:
         """Pairs with at least one new row.
 
         New rows are compared by their vectors, which they bring along; stored ones by their codes.
 
         Args:
-            new, stored: signatures.
-            sample: whether a sample of new rows is compared with all rows, so that the recall can be measured.
+            new, stored: blocks of signatures.
+            size: of `new`.
+            sample: whether a sample of new rows is compared with all rows, so that the recall can be measured. Only
+                then are new rows compared with one another, and must bring their vectors.
 
         Returns:
-            Similar pairs of new rows (a, b, identical, similarity), None where `new` brings no vectors; and candidate
-            pairs (a, b, identical, sampled), None where there can be none. Kept on the executors.
+            Similar pairs of new rows, None where they were compared before; and candidate pairs.
         """
-        similar = compare_new(new, self.threshold).localCheckpoint() if "vector" in new.columns else None
-        candidates = find_candidates(new, stored, self.threshold, sample=sample)
+        if not size.rows:
+            return None, None
+        if size.rows <= cell_search.ROWS_HERE:
+            return cell_search.find_here(new, stored, self.threshold, sample=sample)
+        similar = cell_search.compare_new(new, size, self.threshold).localCheckpoint() if sample else None
+        candidates = cell_search.find_candidates(new, size, stored, self.threshold, sample=sample)
         return similar, None if candidates is None else candidates.localCheckpoint()
 
     def verify(self, pairs: DataFrame) -> DataFrame:
         """The similar ones of pairs with vector_a and vector_b: columns a, b, identical, sampled, similarity."""
-        threshold = self.threshold
+        return pairs.mapInArrow(map_batches(self.verify_batch), PAIRS + ", similarity DOUBLE")
 
-        def verify(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            for batch in batches:
-                if not batch.num_rows:
-                    continue
-                left = unpack_vectors(batch["vector_a"], None)
-                cosines = exact_cosines(left, unpack_vectors(batch["vector_b"], left.shape[1]))
-                same = np.asarray(pa.compute.equal(batch["text_hash_a"], batch["text_hash_b"]))
-                cosines = np.where(same, 1.0, cosines)
-                columns = [batch[name] for name in ("a", "b", "identical", "sampled")] + [pa.array(cosines)]
-                names = ["a", "b", "identical", "sampled", "similarity"]
-                yield pa.RecordBatch.from_arrays(columns, names).filter(pa.array(cosines >= threshold))
-
-        return pairs.mapInArrow(verify, "a BIGINT, b BIGINT, identical BOOLEAN, sampled BOOLEAN, similarity DOUBLE")
+    def verify_batch(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        left = unpack_vectors(batch["vector_a"], None)
+        cosines = exact_cosines(left, unpack_vectors(batch["vector_b"], left.shape[1]))
+        same = np.asarray(pa.compute.equal(batch["text_hash_a"], batch["text_hash_b"]))
+        cosines = np.where(same, 1.0, cosines)
+        names = ["a", "b", "identical", "sampled"]
+        columns = [*(batch[name] for name in names), pa.array(cosines)]
+        return pa.RecordBatch.from_arrays(columns, [*names, "similarity"]).filter(pa.array(cosines >= self.threshold))
 
 
-def _count_up(rows: int, width: int) -> NDArray[np.int64]:
-    return np.arange(rows + 1, dtype=np.int64) * width
+def _sign(batch: pa.RecordBatch, centroids: NDArray[np.float32] | None, probes: int, dimensions: int | None) -> bytes:
+    vectors = unpack_vectors(batch["vector"], dimensions if centroids is None else centroids.shape[1])
+    cells = np.zeros((len(vectors), 1), np.uint32)
+    if centroids is not None:
+        cells = assign_cells(vectors, centroids, probes).astype(np.uint32)
+    halves = vectors.astype(np.float16)  # as they are stored: exact
+    return pack_cells(batch["row"].to_numpy(), batch["text_number"].to_numpy(), cells, make_codes(vectors), halves)

@@ -5,51 +5,27 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import reduce
-from typing import Any
 
+import pyarrow as pa
 from pyspark import StorageLevel
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from persona_hub.spark import decision
+from persona_hub.spark.blocks import Pairs, measure_blocks
 from persona_hub.spark.cell_step import CellStep
+from persona_hub.spark.decision import decide_here
 from persona_hub.spark.embeddings import read_vectors
-from persona_hub.spark.job import Job, Tally
+from persona_hub.spark.outcome import BROADCAST_IDS, BROADCAST_ROWS, Outcome, Step, tell_recall
 from persona_hub.spark.signatures import Corpus
 from persona_hub.spark.survivors import choose_survivors
-from persona_hub.spark.word_step import WordStep
-from persona_hub.tables.silver import REMOVALS
 
 log = logging.getLogger(__name__)
 
-Step = WordStep | CellStep
-BROADCAST_ROWS = 300_000  # texts of rows in pairs: 60 MB; more are shuffled
+_ROWS_PER_SHUFFLE = 500_000
 BROADCAST_VECTORS = 50_000  # 40 MB
-BROADCAST_IDS = 5_000_000
 _SIMILAR = ("a", "b", "identical", "similarity")
-
-
-@dataclass
-class Outcome:
-    """What one comparison found.
-
-    Attributes:
-        removals: columns row, row_id, survivor_id, step (place among the steps), similarity. Kept on the executors.
-        removed: rows by step.
-        seconds: of each step, without what the steps share.
-        events: for the funnel, by step.
-    """
-
-    removals: DataFrame
-    removed: list[int] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    events: list[dict[str, int]] = field(default_factory=list)
-
-    @property
-    def gone(self) -> DataFrame:
-        """`removals`, to be joined to a whole slice: sent to all tasks where there are not very many."""
-        return F.broadcast(self.removals) if sum(self.removed) <= BROADCAST_ROWS else self.removals
 
 
 def compare(
@@ -63,12 +39,18 @@ def compare(
         signed, stored_signed: their signatures, for each step; of rows that are not there any more, too.
         sample: whether the recall of steps that may miss pairs is measured.
     """
+    sizes = [measure_blocks(own) for own in signed]
+    _size_session(corpus.spark, max(size.rows for size in sizes))
     outcome, found = Outcome(new), []
-    for step, own, others in zip(steps, signed, stored_signed, strict=True):
+    for step, own, size, others in zip(steps, signed, sizes, stored_signed, strict=True):
         clock = time.monotonic()
-        found.append(step.find(own, others, sample))
+        found.append(step.find(own, size, others, sample))
         outcome.seconds.append(time.monotonic() - clock)
-    rows, count = _fetch_rows(new, stored, [frame for pair in found for frame in pair if frame is not None])
+    if sum(_count(pairs) for both in found for pairs in both) <= decision.PAIRS_HERE:
+        here = [(_collect(similar), _collect(candidates)) for similar, candidates in found]
+        return decide_here(corpus, new, stored, steps, here, outcome.seconds, sample=sample)
+    found = [(_spread(corpus, similar), _spread(corpus, candidates)) for similar, candidates in found]
+    rows, count = _fetch_rows(new, stored, [pairs for both in found for pairs in both if pairs is not None])
     pairs = []
     for place, (step, (similar, candidates)) in enumerate(zip(steps, found, strict=True)):
         clock = time.monotonic()
@@ -76,9 +58,17 @@ def compare(
         similar_pairs = [frame.where("NOT sampled") for frame in verified] + ([] if similar is None else [similar])
         every = reduce(DataFrame.unionByName, (frame.select(*_SIMILAR) for frame in similar_pairs))
         pairs.append(every.withColumn("step", F.lit(place)))
-        outcome.events.append(_measure_recall(verified[0].where("sampled"), every) if sample and isinstance(step, CellStep) else {})
+        outcome.events.append(
+            _measure_recall(verified[0].where("sampled"), every) if sample and isinstance(step, CellStep) else {}
+        )
         outcome.seconds[place] += time.monotonic() - clock
-        log.info("%s: %d similar pairs in %.1f s%s", step.stage, every.count(), outcome.seconds[place], _tell_recall(outcome.events[-1]))
+        log.info(
+            "%s: %d similar pairs in %.1f s%s",
+            step.stage,
+            every.count(),
+            outcome.seconds[place],
+            tell_recall(outcome.events[-1]),
+        )
     joined = reduce(DataFrame.unionByName, pairs)
     groups = joined.where("identical").select("step", F.col("b").alias("row"), F.col("a").alias("representative"))
     edges = joined.where("NOT identical").select("step", "a", "b", "similarity")
@@ -88,20 +78,46 @@ def compare(
     return outcome
 
 
+def _size_session(spark: SparkSession, rows: int) -> None:
+    """A driver is started for small slices."""
+    spark.conf.set("spark.sql.shuffle.partitions", str(max(2, rows // _ROWS_PER_SHUFFLE)))
+
+
+def _count(pairs: Pairs) -> int:
+    if pairs is None:
+        return 0
+    return pairs.count() if isinstance(pairs, DataFrame) else len(pairs)
+
+
+def _collect(pairs: Pairs) -> pa.Table | None:
+    return pairs.toArrow() if isinstance(pairs, DataFrame) else pairs
+
+
+def _spread(corpus: Corpus, pairs: Pairs) -> DataFrame | None:
+    return corpus.spark.createDataFrame(pairs) if isinstance(pairs, pa.Table) else pairs
+
+
 def _fetch_rows(new: DataFrame, stored: DataFrame | None, pairs: Sequence[DataFrame]) -> tuple[DataFrame, int]:
     """The rows that stand in pairs, where they are still there: row, row_id, text, text_hash, publication, is_stored.
 
     Returns:
         them, and how many they are.
     """
-    ids = reduce(
-        DataFrame.unionByName, (frame.select(F.explode(F.array("a", "b")).alias("row")) for frame in pairs)
-    ).dropDuplicates(["row"]).localCheckpoint()
+    ids = (
+        reduce(DataFrame.unionByName, (frame.select(F.explode(F.array("a", "b")).alias("row")) for frame in pairs))
+        .dropDuplicates(["row"])
+        .localCheckpoint()
+    )
     wanted = F.broadcast(ids) if ids.count() <= BROADCAST_IDS else ids
     frames = [(new, False)] + ([(stored, True)] if stored is not None else [])
     found = [
         frame.select(
-            F.xxhash64("row_id").alias("row"), "row_id", "text", "text_hash", "publication", F.lit(is_stored).alias("is_stored")
+            F.xxhash64("row_id").alias("row"),
+            "row_id",
+            "text",
+            "text_hash",
+            "publication",
+            F.lit(is_stored).alias("is_stored"),
         ).join(wanted, on="row", how="inner")
         for frame, is_stored in frames
     ]
@@ -113,7 +129,10 @@ def _verify(corpus: Corpus, step: Step, pairs: DataFrame, rows: DataFrame, count
     """The similar ones of candidate pairs: a, b, identical, sampled, similarity."""
     if isinstance(step, CellStep):
         # Rows that only other steps have paired come along: that costs less than to find out which.
-        content, name = read_vectors(corpus, rows, step.model).localCheckpoint(storageLevel=StorageLevel.DISK_ONLY), "vector"
+        content, name = (
+            read_vectors(corpus, rows, step.model).localCheckpoint(storageLevel=StorageLevel.DISK_ONLY),
+            "vector",
+        )
         content = F.broadcast(content) if count <= BROADCAST_VECTORS else content
     else:
         content, name = rows.select("row", "text_hash", "text"), "text"
@@ -137,41 +156,3 @@ def _measure_recall(sample: DataFrame, similar: DataFrame) -> dict[str, int]:
     row = pairs.join(found.distinct(), on=["a", "b"], how="left").agg(F.count("a"), F.count("found")).first()
     assert row is not None
     return {"recall_pairs": row[0], "recall_found": row[1]}
-
-
-def _tell_recall(events: dict[str, int]) -> str:
-    if not events:
-        return ""
-    return f"; of {events['recall_pairs']} in the sample, {events['recall_found']} were found"
-
-
-def count_removals(outcome: Outcome, steps: Sequence[Step], rows: int, tallies: Sequence[Tally]) -> None:
-    """What each step says in the funnel: what one keeps, the next one gets."""
-    for place, tally in enumerate(tallies):
-        removed = outcome.removed[place]
-        tally.rows_in, tally.rows_out = rows, rows - removed
-        tally.removed = {steps[place].rule: removed} if removed else {}
-        tally.events, tally.seconds = outcome.events[place], outcome.seconds[place]
-        rows -= removed
-
-
-def shape_removals(job: Job, steps: Sequence[Step], outcome: Outcome, new: DataFrame, stages: Sequence[str]) -> DataFrame:
-    """Rows of silver.removals: who is gone, by which step, for whom, how similar.
-
-    Args:
-        stages: stage of the funnel that counts each step's removals.
-    """
-    values: dict[str, list[Any]] = {
-        "stage": list(stages),
-        "rule": [step.rule for step in steps],
-        "threshold": [step.threshold for step in steps],
-        "method": [step.label for step in steps],
-    }
-    chosen = {name: F.array(*map(F.lit, given))[F.col("step")] for name, given in values.items()}
-    texts = new.select("row_id", "text", "slice")
-    return (
-        texts.join(outcome.gone, on="row_id", how="inner")
-        .withColumns(chosen)
-        .withColumns({"data_type": F.lit(job.data_type), "detail": F.lit(""), "run_id": F.lit(job.run_id)})
-        .select(*REMOVALS.column_names)
-    )

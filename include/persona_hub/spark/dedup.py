@@ -13,6 +13,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
 from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -20,12 +22,16 @@ from pyspark.sql import functions as F
 from persona_hub.dedup.measures import parse_threshold
 from persona_hub.dedup.word_method import WordMethod
 from persona_hub.settings import Settings
+from persona_hub.spark.blocks import Numbers
 from persona_hub.spark.cell_step import CellStep
 from persona_hub.spark.cell_training import train_cells
-from persona_hub.spark.comparison import Outcome, Step, compare
-from persona_hub.spark.embeddings import are_same_rows, embed_rows
+from persona_hub.spark.comparison import compare
+from persona_hub.spark.embeddings import embed_rows
+from persona_hub.spark.outcome import Outcome, Step
 from persona_hub.spark.references import ONE_CELL_ROWS, find_word_order, read_centroids
-from persona_hub.spark.signatures import Corpus, add_signatures
+from persona_hub.spark.signatures import Corpus, number_rows, trim_blocks
+from persona_hub.spark.signing import read_signed, read_versions, sign_rows, store_signed
+from persona_hub.spark.tables import count_stored
 from persona_hub.spark.word_step import WordStep
 from persona_hub.tables.lease import hold_lease
 from persona_hub.tables.silver import VECTORS
@@ -33,7 +39,6 @@ from persona_hub.tables.silver import VECTORS
 log = logging.getLogger(__name__)
 
 WORDS, EMBEDDINGS, CONTAINMENT = "dedup_words", "dedup_embeddings", "dedup_containment"
-_ROWS_PER_SHUFFLE = 500_000
 
 
 def make_word_step(settings: Settings) -> WordStep:
@@ -75,7 +80,9 @@ def prepare_steps(
 
 
 def _train_when_due(corpus: Corpus, step: CellStep, run_id: str, slice_keys: Sequence[str]) -> CellStep:
-    if step.version or corpus.read(VECTORS, {"embedding_model": step.model}).count() <= ONE_CELL_ROWS:
+    if step.version or count_stored(corpus.lake, VECTORS) <= ONE_CELL_ROWS:
+        return step
+    if corpus.read(VECTORS, {"embedding_model": step.model}).count() <= ONE_CELL_ROWS:
         return step
     with hold_lease(corpus.lake, corpus.table.name):
         centroids, version = read_centroids(corpus, step.model)  # another slice may have been faster
@@ -93,12 +100,12 @@ def deduplicate(
         stored: the same of published rows in other slices; None where there are none.
         slice_keys: slices of the new rows.
     """
-    _size_session(corpus.spark, new.count())
+    _set_batches(corpus.spark)
     signed = [sign_rows(corpus, step, new, slice_keys).localCheckpoint(storageLevel=StorageLevel.DISK_ONLY) for step in steps]
-    others = [read_stored(corpus, step, stored, ~F.col("slice").isin(list(slice_keys))) for step in steps]
+    others = [_read_stored(corpus, step, stored, ~F.col("slice").isin(list(slice_keys))) for step in steps]
     outcome = compare(corpus, new, stored, steps, signed, others, sample=True)
     for step, own in zip(steps, signed, strict=True):
-        add_signatures(corpus, step, own.join(outcome.gone.select("row_id"), on="row_id", how="left_anti"), slice_keys)
+        store_signed(corpus, step, own, new, outcome, slice_keys)
     return outcome
 
 
@@ -106,45 +113,24 @@ def compare_stored(
     corpus: Corpus, new: DataFrame, since: DataFrame, steps: Sequence[Step], slice_keys: Sequence[str]
 ) -> Outcome:
     """Compares rows that are signed with what others have published since they were deduplicated."""
-    own_key = ["row_id", "text_hash"]
-    signed = [
-        corpus.read(step.table, step.made_with).where(F.col("slice").isin(list(slice_keys)))
-        .join(new.select(*own_key), on=own_key, how="left_semi").localCheckpoint()
-        for step in steps
-    ]  # fmt: skip
     slices = [row["slice"] for row in since.select("slice").distinct().collect()]
-    others = [read_stored(corpus, step, since, F.col("slice").isin(slices)) for step in steps]
+    others = [_read_stored(corpus, step, since, F.col("slice").isin(slices)) for step in steps]
+    rows = number_rows(new).select("row", "text_number").toArrow()
+    shared = corpus.spark.sparkContext.broadcast(read_versions(rows))
+
+    def is_new(_: Numbers, versions: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        return np.isin(versions, shared.value)
+
+    signed = [trim_blocks(step, read_signed(corpus, step, slice_keys), is_new).localCheckpoint() for step in steps]
     return compare(corpus, new, since, steps, signed, others, sample=False)
 
 
-def ensure_signed(corpus: Corpus, new: DataFrame, steps: Sequence[Step], slice_keys: Sequence[str]) -> None:
-    """Makes the signatures that rows still lack: those in cells that were trained anew since their deduplication."""
-    _size_session(corpus.spark, new.count())
-    for step in steps:
-        stored = corpus.read(step.table, step.made_with).where(F.col("slice").isin(list(slice_keys)))
-        lacking = new.join(stored.select("row_id", "text_hash"), on=["row_id", "text_hash"], how="left_anti")
-        if not lacking.isEmpty():
-            log.info("%s: signatures made anew", step.stage)
-            add_signatures(corpus, step, sign_rows(corpus, step, lacking, slice_keys), slice_keys)
-
-
-def sign_rows(corpus: Corpus, step: Step, rows: DataFrame, slice_keys: Sequence[str]) -> DataFrame:
-    """Signatures of rows, made from their texts or their vectors."""
-    if isinstance(step, WordStep):
-        return step.sign(rows)
-    vectors = corpus.read(VECTORS, {"embedding_model": step.model}).where(F.col("slice").isin(list(slice_keys)))
-    if not are_same_rows(vectors, rows):  # some are of texts that were there before
-        vectors = vectors.join(rows.select("row_id", "text_hash"), on=["row_id", "text_hash"], how="left_semi")
-    return step.sign(vectors)
-
-
-def read_stored(corpus: Corpus, step: Step, stored: DataFrame | None, where: Column) -> DataFrame | None:
+def _read_stored(corpus: Corpus, step: Step, stored: DataFrame | None, where: Column) -> DataFrame | None:
     """Signatures of other slices; those of rows that are gone do no harm, for their rows are not found."""
     return None if stored is None else corpus.read(step.table, step.made_with).where(where)
 
 
-def _size_session(spark: SparkSession, rows: int) -> None:
-    """Tasks and batches for so many rows; a driver is started for small slices."""
-    spark.conf.set("spark.sql.shuffle.partitions", str(max(2, rows // _ROWS_PER_SHUFFLE)))
+def _set_batches(spark: SparkSession) -> None:
+    """Batches and tasks that signatures are made of: long enough for NumPy, short enough for a worker's memory."""
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "32000")
     spark.conf.set("spark.sql.files.maxPartitionBytes", str(16 * 2**20))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
@@ -32,9 +33,11 @@ def embed_rows(corpus: Corpus, rows: DataFrame, settings: EmbeddingSettings, sli
     label, clock = settings.label, time.monotonic()
     stored = corpus.read(VECTORS, {"embedding_model": label})
     own = stored.where(F.col("slice").isin(list(slice_keys)))
-    if are_same_rows(own, rows):
+    if (there := sum_up(own)) == sum_up(rows):
         return
-    lacking = rows.join(own.select("row_id", "text_hash"), on=["row_id", "text_hash"], how="left_anti").localCheckpoint()
+    lacking = rows
+    if there[0]:
+        lacking = rows.join(own.select("row_id", "text_hash"), on=["row_id", "text_hash"], how="left_anti").localCheckpoint()
     if not (count := lacking.count()):
         return
     texts = lacking.select("text_hash", "text").dropDuplicates(["text_hash"]).localCheckpoint()
@@ -52,13 +55,11 @@ def embed_rows(corpus: Corpus, rows: DataFrame, settings: EmbeddingSettings, sli
     log.info("%d vectors by %s, %d of them new texts, in %.1f s", count, label, to_do, time.monotonic() - clock)
 
 
-def are_same_rows(one: DataFrame, other: DataFrame) -> bool:
-    """Whether two frames have the same row_id and text_hash, by a sum of 64-bit hashes: without a join."""
-    sums = [
-        frame.agg(F.count("row_id"), F.sum(F.xxhash64("row_id", "text_hash").cast("DECIMAL(38, 0)"))).first()
-        for frame in (one, other)
-    ]
-    return sums[0] == sums[1]
+def sum_up(rows: DataFrame) -> tuple[int, Any]:
+    """How many rows, and the sum of 64-bit hashes of row_id and text_hash: the same for the same rows, without a join."""
+    row = rows.agg(F.count("row_id"), F.sum(F.xxhash64("row_id", "text_hash").cast("DECIMAL(38, 0)"))).first()
+    assert row is not None
+    return row[0], row[1]
 
 
 def _embed(texts: DataFrame, settings: EmbeddingSettings) -> DataFrame:
@@ -75,4 +76,6 @@ def read_vectors(corpus: Corpus, rows: DataFrame, label: str) -> DataFrame:
     """Columns row, text_hash and vector of rows with row, row_id and text_hash; one each."""
     stored = corpus.read(VECTORS, {"embedding_model": label}).select("row_id", "text_hash", "vector")
     wanted = rows.select("row", "row_id", "text_hash")
-    return stored.join(F.broadcast(wanted), on=["row_id", "text_hash"], how="inner").select("row", "text_hash", "vector")
+    return stored.join(F.broadcast(wanted), on=["row_id", "text_hash"], how="inner").select(
+        "row", "text_hash", "vector"
+    )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pyspark.sql import functions as F
 
-from persona_hub.spark.comparison import count_removals, shape_removals
 from persona_hub.spark.dedup import EMBEDDINGS, WORDS, deduplicate, prepare_steps
 from persona_hub.spark.job import Job
+from persona_hub.spark.outcome import count_removals, shape_removals
 from persona_hub.spark.personas import open_personas, select_rows
 from persona_hub.spark.publish import find_last_number, stay_where_unchanged
 from persona_hub.spark.signatures import check_made_alike, name_steps

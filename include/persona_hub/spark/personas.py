@@ -9,9 +9,9 @@ import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from persona_hub.spark.comparison import Step
 from persona_hub.spark.dedup import make_cell_step, make_word_step
 from persona_hub.spark.job import Job
+from persona_hub.spark.outcome import Step
 from persona_hub.spark.references import WORD_ORDER, read_reference
 from persona_hub.spark.signatures import Corpus
 from persona_hub.spark.tables import read_table

@@ -16,9 +16,9 @@ from pyspark.sql import functions as F
 from persona_hub.errors import LakeError, UnknownSlice
 from persona_hub.spark.again import describe_steps
 from persona_hub.spark.cell_step import CellStep
-from persona_hub.spark.comparison import shape_removals
 from persona_hub.spark.dedup import EMBEDDINGS, WORDS, deduplicate, prepare_steps
 from persona_hub.spark.job import Job, Tally
+from persona_hub.spark.outcome import shape_removals
 from persona_hub.spark.personas import open_personas, shape_personas
 from persona_hub.spark.publish import describe_publication, find_last_number
 from persona_hub.spark.ranks import count_candidates, find_slice_numbers, rank_rows

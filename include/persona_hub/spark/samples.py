@@ -9,9 +9,9 @@ from pyspark.sql import functions as F
 
 from persona_hub.errors import LakeError
 from persona_hub.spark.again import describe_steps
-from persona_hub.spark.comparison import Step, shape_removals
 from persona_hub.spark.dedup import deduplicate, make_containment_step, make_word_step, prepare_steps
 from persona_hub.spark.job import Job, Tally
+from persona_hub.spark.outcome import Step, shape_removals
 from persona_hub.spark.publish import describe_publication, find_last_number
 from persona_hub.spark.signatures import Corpus
 from persona_hub.spark.tables import merge_slice, read_table, read_version, replace_rows

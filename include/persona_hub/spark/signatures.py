@@ -1,16 +1,21 @@
-"""Signatures of a corpus: what is compared instead of texts and vectors. Stored once a row, and only ever added to."""
+"""Signatures of a corpus: what is compared instead of texts and vectors. Stored once a row, thousands in a block, and only ever added to."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from persona_hub.errors import LakeError
+from persona_hub.spark.blocks import SIGNED, Numbers, map_batches
 from persona_hub.spark.tables import append_rows, read_table
 from persona_hub.tables.model import Table
 from persona_hub.tables.ops import PUBLICATIONS
@@ -19,6 +24,13 @@ from persona_hub.tables.small import read_rows
 if TYPE_CHECKING:
     from persona_hub.spark.cell_step import CellStep
     from persona_hub.spark.word_step import WordStep
+
+# A block has megabytes: Spark reads 4,096 rows of a group at once, and looks only after 100 how long it has become.
+_SMALL_GROUPS = {
+    "parquet.block.size": str(16 << 20),
+    "parquet.block.size.row.check.min": "1",
+    "parquet.page.size.row.check.min": "1",
+}
 
 
 @dataclass(frozen=True)
@@ -41,22 +53,62 @@ class Corpus:
         return read_table(self.spark, self.lake, table, corpus=self.name, **where)
 
 
-def add_signatures(
-    corpus: Corpus, step: WordStep | CellStep, signed: DataFrame, slice_keys: Sequence[str] | None = None
-) -> None:
-    """Stores signatures that are not there yet, in one commit: a repeat adds none.
+def number_rows(rows: DataFrame) -> DataFrame:
+    """Adds `row` and `text_number`: what rows and texts are called in signatures."""
+    return rows.withColumns({"row": F.xxhash64("row_id"), "text_number": F.xxhash64("text_hash")})
 
-    Args:
-        signed: as `step.sign` gives them.
-        slice_keys: slices that they belong to; None where none of them can be there.
-    """
-    signed = signed.withColumns({"corpus": F.lit(corpus.name)} | {name: F.lit(value) for name, value in step.made_with.items()})
-    if slice_keys is not None:
-        stored = corpus.read(step.table, step.made_with).where(F.col("slice").isin(list(slice_keys)))
-        if not stored.isEmpty():
-            same = ["row_id", "text_hash"]
-            signed = signed.join(stored.select(*same), on=same, how="left_anti")
-    append_rows(signed, corpus.lake, step.table)
+
+def read_numbers(step: WordStep | CellStep, signed: DataFrame) -> DataFrame:
+    """Columns row and text_number of all rows in blocks."""
+    read = step.read
+
+    def unpack(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for cell in (cell for batch in batches for cell in batch["block"]):
+            columns = [pa.array(np.ascontiguousarray(numbers)) for numbers in read(cell.as_buffer())]
+            yield pa.RecordBatch.from_arrays(columns, ["row", "text_number"])
+
+    return signed.select("block").mapInArrow(unpack, "row BIGINT, text_number BIGINT")
+
+
+Choose = Callable[[Numbers, NDArray[np.uint64]], NDArray[np.bool_]]
+"""Numbers of rows, and of rows with their texts (`name_versions`) → which of them."""
+
+
+def name_versions(rows: Numbers, texts: Numbers) -> NDArray[np.uint64]:
+    """One number for a row and its text."""
+    return rows.view(np.uint64) ^ (texts.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+
+
+def choose_blocks(step: WordStep | CellStep, batch: pa.RecordBatch, choose: Choose) -> pa.RecordBatch:
+    """Blocks as they are stored, of some of their rows only."""
+    blocks, counts = [], []
+    for cell in batch["block"]:
+        rows, texts = (np.ascontiguousarray(numbers) for numbers in step.read(cell.as_buffer()))
+        kept = choose(rows, name_versions(rows, texts))
+        blocks.append(step.keep(cell.as_buffer(), kept))
+        counts.append(np.count_nonzero(kept))
+    columns = [batch["slice"], pa.array(counts, pa.int32()), pa.array(blocks, pa.binary())]
+    chosen = pa.RecordBatch.from_arrays(columns, ["slice", "rows", "block"])
+    return chosen.filter(pc.greater(chosen["rows"], 0))
+
+
+def trim_blocks(step: WordStep | CellStep, signed: DataFrame, choose: Choose) -> DataFrame:
+    """`choose_blocks` on the executors."""
+    return signed.select("slice", "rows", "block").mapInArrow(
+        map_batches(lambda batch: choose_blocks(step, batch, choose)), SIGNED
+    )
+
+
+def add_signatures(corpus: Corpus, step: WordStep | CellStep, signed: DataFrame) -> None:
+    """Stores blocks, in one commit. The caller knows that they lack. Args: signed: trimmed."""
+    made = {"corpus": F.lit(corpus.name)} | {name: F.lit(value) for name, value in step.made_with.items()}
+    for name, value in _SMALL_GROUPS.items():
+        corpus.spark.conf.set(name, value)
+    try:
+        append_rows(signed.withColumns(made), corpus.lake, step.table)
+    finally:
+        for name in _SMALL_GROUPS:
+            corpus.spark.conf.unset(name)
 
 
 def name_steps(steps: Sequence[WordStep | CellStep]) -> str:

@@ -45,23 +45,26 @@ def choose_survivors(rows: DataFrame, groups: DataFrame, edges: DataFrame) -> Da
 
 
 def choose_on_driver(rows: DataFrame, groups: DataFrame, edges: DataFrame) -> DataFrame:
-    """`choose_survivors` by arrays on the driver.
+    """`choose_survivors` by arrays on the driver."""
+    known = rows.select("row", "publication", "text_hash", "row_id", "is_stored").toArrow()
+    return rows.sparkSession.createDataFrame(choose_from_tables(known, groups.toArrow(), edges.toArrow()))
+
+
+def choose_from_tables(rows: pa.Table, groups: pa.Table, edges: pa.Table) -> pa.Table:
+    """`choose_survivors` of tables with the same columns.
 
     Raises:
         LakeError: a group or an edge names a row that is not in `rows`, or two rows have one number.
     """
-    table = rows.select("row", "publication", "text_hash", "row_id", "is_stored").toArrow()
     # Strings compare by their bytes here as in Spark; null, not published yet, comes last.
-    table = table.take(pc.sort_indices(table, [(name, "ascending") for name in ("publication", "text_hash", "row_id")]))
+    table = rows.take(pc.sort_indices(rows, [(name, "ascending") for name in ("publication", "text_hash", "row_id")]))
     row = table["row"].to_numpy()
     by_number = np.sort(row)
     if (by_number[1:] == by_number[:-1]).any():
         raise LakeError(_COLLISION[0], wanted=_COLLISION[1], cure=_COLLISION[2])
-    choice = survivors.choose_survivors(
-        table["is_stored"].to_numpy(), _read_graphs(row, by_number, groups.toArrow(), edges.toArrow())
-    )
+    choice = survivors.choose_survivors(table["is_stored"].to_numpy(), _read_graphs(row, by_number, groups, edges))
     gone = np.flatnonzero(choice.survivors >= 0)
-    removals = pa.table(
+    return pa.table(
         {
             "row": row[gone],
             "row_id": table["row_id"].take(pa.array(gone)),
@@ -70,7 +73,6 @@ def choose_on_driver(rows: DataFrame, groups: DataFrame, edges: DataFrame) -> Da
             "similarity": choice.similarities[gone],
         }
     )
-    return rows.sparkSession.createDataFrame(removals)
 
 
 def choose_in_spark(rows: DataFrame, groups: DataFrame, edges: DataFrame) -> DataFrame:

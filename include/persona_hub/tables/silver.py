@@ -29,7 +29,10 @@ QUESTIONS = Table(
     ),
     key=("row_id",),
     cluster=("slice", "row_id"),
-    checks={"id_in_source": "startswith(row_id, source_id || '/')", "id_in_slice": "startswith(source_id, slice || '/')"},
+    checks={
+        "id_in_source": "startswith(row_id, source_id || '/')",
+        "id_in_slice": "startswith(source_id, slice || '/')",
+    },
 )
 
 COMPLETIONS = Table(
@@ -83,7 +86,9 @@ SURVIVORS = Table(
     (
         *CANDIDATES.columns,
         Column("hub_publication", "BIGINT", "Newest publication of the hub that it was compared with; 0: an empty hub"),
-        Column("compared_by", "STRING", "JSON: how, step by step; publication compares once more, and must do it alike"),
+        Column(
+            "compared_by", "STRING", "JSON: how, step by step; publication compares once more, and must do it alike"
+        ),
     ),
     key=("persona_id",),
     cluster=("slice", "persona_id"),
@@ -98,21 +103,27 @@ SIGNED_ROW = (
     TEXT_HASH,
 )
 
+_BLOCK = (
+    CORPUS,
+    SLICE,
+    Column("rows", "BIGINT", "Rows whose signatures are in the block"),
+)
+
 WORD_KEYS = Table(
     "silver.word_keys",
-    "Signatures of word sets, and of runs of words: rows that share a key are compared. Only ever added to; a row whose text has changed has several.",
+    "Signatures of word sets, and of runs of words, thousands of rows in one block: rows that share a key are compared. Only ever added to; a row whose text has changed is in several.",
     (
-        *SIGNED_ROW,
+        *_BLOCK,
         Column("made_with", "STRING", "Measure, method and threshold: only keys made alike can be compared"),
-        Column("words", "BIGINT", "Distinct words, or runs of words"),
-        Column("set_hash", "BIGINT", "64-bit hash of the set"),
-        Column("sketch", "BIGINT", "XOR of one bit a word: how many bits differ is at most how many words do"),
-        Column("probing", "BIGINT", "How many of the keys, the first ones, look for others; all of them are found"),
-        Column("keys", "BINARY", "64-bit keys, little-endian"),
+        Column(
+            "block",
+            "BINARY",
+            "Row and text by xxhash64, hash and sketch of the set, its size, its keys (`dedup/word_blocks.py`)",
+        ),
     ),
-    key=("corpus", "row_id", "text_hash", "made_with"),
-    cluster=("corpus", "slice", "row_id"),
-    bounds=("corpus", "slice", "row_id"),
+    key=("corpus", "slice", "made_with", "block"),
+    cluster=("corpus", "slice"),
+    bounds=("corpus", "slice"),
 )
 
 VECTORS = Table(
@@ -131,17 +142,20 @@ VECTORS = Table(
 
 VECTOR_CELLS = Table(
     "silver.vector_cells",
-    "Where a vector lies: its cell and the next ones, and a code of 384 bits. What is compared, without reading vectors.",
+    "Where vectors lie, thousands of rows in one block: the cell and the next ones, and a code of 384 bits. What is compared, without reading vectors.",
     (
-        *SIGNED_ROW,
+        *_BLOCK,
         Column("embedding_model", "STRING", "As in silver.vectors"),
         Column("cells_version", "BIGINT", "Version of the centroids in silver.dedup_references; 0: one cell for all"),
-        Column("cells", "BINARY", "32-bit numbers of cells, little-endian: its own, then the next by falling cosine"),
-        Column("code", "BINARY", "On which side of 384 random hyperplanes it lies, a bit each"),
+        Column(
+            "block",
+            "BINARY",
+            "Row and text by xxhash64, numbers of cells by falling cosine, the code (`dedup/cell_blocks.py`)",
+        ),
     ),
-    key=("corpus", "row_id", "text_hash", "embedding_model", "cells_version"),
-    cluster=("corpus", "slice", "row_id"),
-    bounds=("corpus", "slice", "row_id"),
+    key=("corpus", "slice", "embedding_model", "cells_version", "block"),
+    cluster=("corpus", "slice"),
+    bounds=("corpus", "slice"),
 )
 
 REFERENCES = Table(
@@ -153,7 +167,9 @@ REFERENCES = Table(
         Column("made_with", "STRING", "Embedding model of centroids; empty for words"),
         Column("version", "BIGINT", "From 1; the newest is used"),
         Column("parameters", "STRING", "JSON: rows of the sample, cells, dimensions"),
-        Column("payload", "BINARY", "Centroids as float32, or 64-bit hashes of words by falling frequency; little-endian"),
+        Column(
+            "payload", "BINARY", "Centroids as float32, or 64-bit hashes of words by falling frequency; little-endian"
+        ),
         Column("run_id", "STRING", "Run that learned it"),
         Column("made_at", "TIMESTAMP", "When"),
     ),
