@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from persona_hub.dedup.candidates import make_records
+from persona_hub.dedup.candidates import keep_keys, make_records
 from persona_hub.dedup.cell_blocks import (
     choose_sample,
     keep_cells,
@@ -23,7 +23,7 @@ from persona_hub.dedup.cell_blocks import (
 )
 from persona_hub.dedup.cell_candidates import CODE_RECORD, IS_HOME, IS_NEW
 from persona_hub.dedup.codes import WORDS
-from persona_hub.dedup.word_blocks import keep_words, pack_words, read_keys, read_words, to_word_records
+from persona_hub.dedup.word_blocks import keep_words, pack_words, pick_words, read_keys, read_words, to_word_records
 from persona_hub.dedup.word_method import WordMethod
 
 METHOD = WordMethod.for_words(Fraction("0.9"), "exact")
@@ -42,6 +42,10 @@ def test_words_come_out_as_they_were_signed(texts: list[str], is_new: bool, data
     assert (read_words(block)["row"].tolist(), read_words(block)["text"].tolist()) == (rows.tolist(), (-rows).tolist())
     assert read_keys(block).tolist() == signatures.keys.tolist()
     assert to_word_records(block, is_new).tolist() == make_records(signatures, rows, is_new).tolist()
+
+    chosen = np.unique(data.draw(st.lists(st.sampled_from(signatures.keys.tolist() or [7]), max_size=9)) or [8]).astype(np.uint64)
+    expected = keep_keys(to_word_records(block, is_new=False), chosen)
+    assert pick_words(block, chosen).tolist() == expected.tolist()
 
     kept = np.array(data.draw(st.lists(st.booleans(), min_size=len(texts), max_size=len(texts))), np.bool_)
     some = METHOD.sign(pa.array([text for text, stays in zip(texts, kept, strict=True) if stays], pa.string()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from persona_hub.dedup.candidates import Records, make_records
+from persona_hub.dedup.candidates import Records, keep_keys, make_records
 from persona_hub.dedup.word_keys import Signatures
 
 ROW = np.dtype(
@@ -50,6 +50,19 @@ def keep_words(block: memoryview | bytes, kept: NDArray[np.bool_]) -> bytes:
     """The block of those rows only. Args: kept: (n,)."""
     head = read_words(block)
     return _join(head[kept], read_keys(block)[np.repeat(kept, head["keys"])])
+
+
+def pick_words(block: memoryview | bytes, keys: NDArray[np.uint64]) -> Records:
+    """The records of stored rows whose key is among `keys`, which rise: those that new rows can meet."""
+    own = read_keys(block)
+    places = np.searchsorted(keys, own)
+    shared = np.append(keys, 0)[places] == own
+    shared &= places < len(keys)
+    head = read_words(block)
+    owners = np.repeat(np.arange(len(head)), head["keys"])
+    kept = np.zeros(len(head), np.bool_)
+    kept[owners[shared]] = True
+    return keep_keys(to_word_records(keep_words(block, kept), is_new=False), keys)
 
 
 def to_word_records(block: memoryview | bytes, is_new: bool) -> Records:

@@ -11,9 +11,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
-from persona_hub.dedup.candidates import WORD_RECORD, find_candidates, keep_keys
+from persona_hub.dedup.candidates import WORD_RECORD, find_candidates
 from persona_hub.dedup.measures import Measure
-from persona_hub.dedup.word_blocks import ROW, read_keys, to_word_records
+from persona_hub.dedup.word_blocks import ROW, pick_words, read_keys, to_word_records
 from persona_hub.spark.blocks import (
     PAIRS,
     Size,
@@ -77,7 +77,7 @@ def _find(records: NDArray[Any], measure: Measure) -> pa.RecordBatch:
 def _pick(frame: DataFrame, keys: NDArray[np.uint64]) -> Make:
     """Makes records of stored rows, of these keys only."""
     picked = frame.sparkSession.sparkContext.broadcast(keys)
-    return lambda block: keep_keys(to_word_records(block, is_new=False), picked.value)
+    return lambda block: pick_words(block, picked.value)
 
 
 def _place(records: NDArray[Any]) -> NDArray[np.uint64]:
