@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -109,16 +110,12 @@ class CellStep:
 
     def verify(self, pairs: DataFrame) -> DataFrame:
         """The similar ones of pairs with vector_a and vector_b: columns a, b, identical, sampled, similarity."""
-        return pairs.mapInArrow(map_batches(self.verify_batch), PAIRS + ", similarity DOUBLE")
+        verify = partial(_verify, threshold=self.threshold)  # not the step: its centroids are megabytes
+        return pairs.mapInArrow(map_batches(verify), PAIRS + ", similarity DOUBLE")
 
     def verify_batch(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        left = unpack_vectors(batch["vector_a"], None)
-        cosines = exact_cosines(left, unpack_vectors(batch["vector_b"], left.shape[1]))
-        same = np.asarray(pa.compute.equal(batch["text_hash_a"], batch["text_hash_b"]))
-        cosines = np.where(same, 1.0, cosines)
-        names = ["a", "b", "identical", "sampled"]
-        columns = [*(batch[name] for name in names), pa.array(cosines)]
-        return pa.RecordBatch.from_arrays(columns, [*names, "similarity"]).filter(pa.array(cosines >= self.threshold))
+        """`verify` of one batch, on the driver."""
+        return _verify(batch, self.threshold)
 
 
 def _sign(batch: pa.RecordBatch, centroids: NDArray[np.float32] | None, probes: int, dimensions: int | None) -> bytes:
@@ -128,3 +125,13 @@ def _sign(batch: pa.RecordBatch, centroids: NDArray[np.float32] | None, probes: 
         cells = assign_cells(vectors, centroids, probes).astype(np.uint32)
     halves = vectors.astype(np.float16)  # as they are stored: exact
     return pack_cells(batch["row"].to_numpy(), batch["text_number"].to_numpy(), cells, make_codes(vectors), halves)
+
+
+def _verify(batch: pa.RecordBatch, threshold: float) -> pa.RecordBatch:
+    left = unpack_vectors(batch["vector_a"], None)
+    cosines = exact_cosines(left, unpack_vectors(batch["vector_b"], left.shape[1]))
+    same = np.asarray(pa.compute.equal(batch["text_hash_a"], batch["text_hash_b"]))
+    cosines = np.where(same, 1.0, cosines)
+    names = ["a", "b", "identical", "sampled"]
+    columns = [*(batch[name] for name in names), pa.array(cosines)]
+    return pa.RecordBatch.from_arrays(columns, [*names, "similarity"]).filter(pa.array(cosines >= threshold))

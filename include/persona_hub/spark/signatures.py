@@ -79,13 +79,12 @@ def name_versions(rows: Numbers, texts: Numbers) -> NDArray[np.uint64]:
     return rows.view(np.uint64) ^ (texts.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
 
 
-def choose_blocks(step: WordStep | CellStep, batch: pa.RecordBatch, choose: Choose) -> pa.RecordBatch:
-    """Blocks as they are stored, of some of their rows only."""
+def _choose(kind: type[WordStep | CellStep], batch: pa.RecordBatch, choose: Choose) -> pa.RecordBatch:
     blocks, counts = [], []
     for cell in batch["block"]:
-        rows, texts = (np.ascontiguousarray(numbers) for numbers in step.read(cell.as_buffer()))
+        rows, texts = (np.ascontiguousarray(numbers) for numbers in kind.read(cell.as_buffer()))
         kept = choose(rows, name_versions(rows, texts))
-        blocks.append(step.keep(cell.as_buffer(), kept))
+        blocks.append(kind.keep(cell.as_buffer(), kept))
         counts.append(np.count_nonzero(kept))
     columns = [batch["slice"], pa.array(counts, pa.int32()), pa.array(blocks, pa.binary())]
     chosen = pa.RecordBatch.from_arrays(columns, ["slice", "rows", "block"])
@@ -93,10 +92,13 @@ def choose_blocks(step: WordStep | CellStep, batch: pa.RecordBatch, choose: Choo
 
 
 def trim_blocks(step: WordStep | CellStep, signed: DataFrame, choose: Choose) -> DataFrame:
-    """`choose_blocks` on the executors."""
-    return signed.select("slice", "rows", "block").mapInArrow(
-        map_batches(lambda batch: choose_blocks(step, batch, choose)), SIGNED
-    )
+    """Blocks as they are stored, of some of their rows only."""
+    kind = type(step)  # which is sent to the workers without centroids
+
+    def trim(batch: pa.RecordBatch) -> pa.RecordBatch:
+        return _choose(kind, batch, choose)
+
+    return signed.select("slice", "rows", "block").mapInArrow(map_batches(trim), SIGNED)
 
 
 def add_signatures(corpus: Corpus, step: WordStep | CellStep, signed: DataFrame) -> None:
