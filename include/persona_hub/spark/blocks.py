@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,17 +14,10 @@ from pyspark.sql import functions as F
 
 BLOCK_BYTES = 48 << 20  # of the records that a task holds before it hands them on
 PART_BYTES = 64 << 20  # of the records of one part, which one task holds: with its work space some 400 MB
-PAIRS = "a BIGINT, b BIGINT, identical BOOLEAN, sampled BOOLEAN"  # candidates
 SIGNED = "slice STRING, rows INT, block BINARY"  # signatures
 
 Numbers = NDArray[np.int64]
 """xxhash64 of ids, or of the hashes of texts."""
-
-Pairs: TypeAlias = pa.Table | DataFrame | None
-"""On the driver where they are few, else kept on the executors; None where there can be none."""
-
-Found: TypeAlias = tuple[Pairs, Pairs]
-"""What a step finds: similar pairs (a, b, identical, similarity), and candidates (a, b, identical, sampled)."""
 
 
 def shuffle_records(
@@ -142,13 +135,6 @@ def map_batches(
         return (function(batch) for batch in batches if batch.num_rows)
 
     return run
-
-
-def to_candidates(pairs: NDArray[np.int64], *, identical: int = 0, sampled: bool = False) -> pa.RecordBatch:
-    """Pairs (n, 2) as candidates: a, b, identical (the first so many), sampled."""
-    columns = [pa.array(pairs[:, 0]), pa.array(pairs[:, 1]), pa.array(np.arange(len(pairs)) < identical)]
-    columns.append(pa.array(np.full(len(pairs), sampled)))
-    return pa.RecordBatch.from_arrays(columns, ["a", "b", "identical", "sampled"])
 
 
 def count_parts(size: int) -> int:

@@ -30,8 +30,6 @@ from persona_hub.dedup.cell_candidates import (
 from persona_hub.dedup.cell_pairs import find_similar, vector_record
 from persona_hub.dedup.codes import code_radius
 from persona_hub.spark.blocks import (
-    PAIRS,
-    Found,
     Size,
     collect_blocks,
     collect_records,
@@ -39,15 +37,14 @@ from persona_hub.spark.blocks import (
     map_parts,
     measure_blocks,
     shuffle_records,
-    to_candidates,
 )
+from persona_hub.spark.pairs import CANDIDATES, SIMILAR, Found, to_candidates
 
 ROWS_HERE = 20_000  # of a slice, as that of one crawl file: their vectors and what is made of them take 100 MB
 BROADCAST_ROWS = 100_000  # of a slice; above, the hub's codes are shuffled with it instead of read past it: 20 MB
 RECALL_ROWS = 300  # of a slice, compared with every other row to see what the cells have missed
 SIGMAS = 3.5  # a pair at the threshold lies beyond that many deviations of its code's distance once in 4,300
 SAMPLE_SIGMAS = 6.0
-_SIMILAR = "a BIGINT, b BIGINT, identical BOOLEAN, similarity DOUBLE"
 _NONE = np.empty(0, CODE_RECORD)
 
 
@@ -65,7 +62,7 @@ def compare_new(new: DataFrame, size: Size, threshold: float) -> DataFrame:
     dtype = vector_record(dimensions)
     parts = count_parts(size.rows * cells * dtype.itemsize)
     blocks = shuffle_records(new, to_vector_records, _place, parts)
-    found = map_parts(blocks, parts, dtype, partial(_compare, threshold=threshold), _SIMILAR)
+    found = map_parts(blocks, parts, dtype, partial(_compare, threshold=threshold), SIMILAR)
     return found.dropDuplicates(["a", "b"])
 
 
@@ -132,7 +129,7 @@ def _read_past(signed: DataFrame, own: Records, queries: Records, radii: tuple[i
                 yield to_candidates(find_between(own, records, radii[0]))
                 yield _measure(queries, records[records["flags"] & IS_HOME > 0], radii[1])
 
-    return signed.select("block").mapInArrow(compare, PAIRS)
+    return signed.select("block").mapInArrow(compare, CANDIDATES)
 
 
 def _meet(new: DataFrame, size: Size, stored: DataFrame, radius: int) -> DataFrame:
@@ -146,7 +143,7 @@ def _meet(new: DataFrame, size: Size, stored: DataFrame, radius: int) -> DataFra
 
     ours = shuffle_records(new, partial(to_code_records, is_new=True), _place, parts)
     theirs = shuffle_records(stored, partial(to_code_records, is_new=False), _place, parts)
-    return map_parts(ours.unionByName(theirs), parts, CODE_RECORD, compare, PAIRS)
+    return map_parts(ours.unionByName(theirs), parts, CODE_RECORD, compare, CANDIDATES)
 
 
 def _choose_queries(new: DataFrame, rows: int) -> Records:

@@ -17,7 +17,8 @@ from persona_hub.dedup.cells import assign_cells
 from persona_hub.dedup.codes import BITS, make_codes
 from persona_hub.dedup.cosine import exact_cosines, unpack_vectors
 from persona_hub.spark import cell_search
-from persona_hub.spark.blocks import PAIRS, SIGNED, Found, Numbers, Size, make_blocks, map_batches
+from persona_hub.spark.blocks import SIGNED, Numbers, Size, make_blocks, map_batches
+from persona_hub.spark.pairs import VERIFIED, Found
 from persona_hub.tables.silver import VECTOR_CELLS
 
 
@@ -111,7 +112,7 @@ class CellStep:
     def verify(self, pairs: DataFrame) -> DataFrame:
         """The similar ones of pairs with vector_a and vector_b: columns a, b, identical, sampled, similarity."""
         verify = partial(_verify, threshold=self.threshold)  # not the step: its centroids are megabytes
-        return pairs.mapInArrow(map_batches(verify), PAIRS + ", similarity DOUBLE")
+        return pairs.mapInArrow(map_batches(verify), VERIFIED)
 
     def verify_batch(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """`verify` of one batch, on the driver."""

@@ -13,11 +13,12 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from persona_hub.spark import decision
-from persona_hub.spark.blocks import Pairs, measure_blocks
+from persona_hub.spark.blocks import measure_blocks
 from persona_hub.spark.cell_step import CellStep
 from persona_hub.spark.decision import decide_here
 from persona_hub.spark.embeddings import read_vectors
 from persona_hub.spark.outcome import BROADCAST_IDS, BROADCAST_ROWS, Outcome, Step, tell_recall
+from persona_hub.spark.pairs import Pairs
 from persona_hub.spark.signatures import Corpus
 from persona_hub.spark.survivors import choose_survivors
 

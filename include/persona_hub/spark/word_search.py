@@ -15,7 +15,6 @@ from persona_hub.dedup.candidates import WORD_RECORD, find_candidates
 from persona_hub.dedup.measures import Measure
 from persona_hub.dedup.word_blocks import ROW, pick_words, read_keys, to_word_records
 from persona_hub.spark.blocks import (
-    PAIRS,
     Size,
     collect_blocks,
     collect_records,
@@ -23,8 +22,8 @@ from persona_hub.spark.blocks import (
     map_parts,
     measure_blocks,
     shuffle_records,
-    to_candidates,
 )
+from persona_hub.spark.pairs import CANDIDATES, to_candidates
 
 KEYS_HERE = 4_000_000  # of new rows: the driver takes 500 MB for them
 BROADCAST_KEYS = 4_000_000  # of new rows; above, the hub's keys are shuffled with it instead of picked by it: 32 MB
@@ -38,7 +37,9 @@ def count_keys(size: Size) -> int:
 
 def find_here(new: DataFrame, stored: DataFrame | None, measure: Measure) -> pa.RecordBatch:
     """`find_everywhere` for few keys, by arrays on the driver; one job goes past the stored ones."""
-    records = np.concatenate([np.empty(0, WORD_RECORD), *(to_word_records(block, True) for block in collect_blocks(new))])
+    records = np.concatenate(
+        [np.empty(0, WORD_RECORD), *(to_word_records(block, True) for block in collect_blocks(new))]
+    )
     if stored is not None:
         picked = collect_records(stored, _pick(stored, np.unique(records["key"])), WORD_RECORD)
         records = np.concatenate([records, picked])
@@ -66,7 +67,7 @@ def find_everywhere(new: DataFrame, stored: DataFrame | None, measure: Measure, 
     blocks = shuffle_records(new, partial(to_word_records, is_new=True), _place, parts)
     if stored is not None:
         blocks = blocks.unionByName(shuffle_records(stored, pick, _place, parts))
-    return map_parts(blocks, parts, WORD_RECORD, partial(_find, measure=measure), PAIRS).dropDuplicates(["a", "b"])
+    return map_parts(blocks, parts, WORD_RECORD, partial(_find, measure=measure), CANDIDATES).dropDuplicates(["a", "b"])
 
 
 def _find(records: NDArray[Any], measure: Measure) -> pa.RecordBatch:

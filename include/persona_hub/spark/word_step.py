@@ -14,7 +14,8 @@ from persona_hub.dedup.word_blocks import keep_words, pack_words, read_words
 from persona_hub.dedup.word_keys import Signatures
 from persona_hub.dedup.word_method import WordMethod, read_sets
 from persona_hub.spark import word_search
-from persona_hub.spark.blocks import PAIRS, SIGNED, Found, Numbers, Size, make_blocks, map_batches
+from persona_hub.spark.blocks import SIGNED, Numbers, Size, make_blocks, map_batches
+from persona_hub.spark.pairs import VERIFIED, Found
 from persona_hub.tables.silver import WORD_KEYS
 
 
@@ -101,7 +102,7 @@ class WordStep:
         Returns:
             Columns a, b, identical, sampled, similarity.
         """
-        return pairs.mapInArrow(map_batches(self.verify_batch), PAIRS + ", similarity DOUBLE")
+        return pairs.mapInArrow(map_batches(self.verify_batch), VERIFIED)
 
     def verify_batch(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         texts = pa.concat_arrays([batch["text_a"], batch["text_b"]])
