@@ -21,6 +21,7 @@ import psutil
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from driver_process import find_family
 from pyspark.sql import DataFrame, SparkSession
 
 from local.mirror import PAGES as SAMPLE_PAGES
@@ -278,11 +279,12 @@ def test_a_killed_driver_leaves_the_files_that_were_read(
         while "000000.json" not in find_staged(make_job(SLICE)):
             assert time.monotonic() < deadline, (tmp_path / "driver.log").read_text()
             time.sleep(0.1)
-        family = [psutil.Process(driver.pid), *psutil.Process(driver.pid).children(recursive=True)]
-        drivers = [member for member in family if "pyspark.daemon" not in " ".join(member.cmdline())]
+        family = [psutil.Process(driver.pid), *find_family(driver.pid)]
+        drivers = [member for member in family if is_driver(member)]
         assert 2 <= len(drivers) < len(family)
         for member in drivers:
-            member.kill()
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
         driver.wait()
         # The reader that waits for the pipe's first byte is no process that reads on for nobody.
         _, alive = psutil.wait_procs(family, timeout=20)
@@ -297,6 +299,13 @@ def test_a_killed_driver_leaves_the_files_that_were_read(
     ingest(job)
     assert Counter(row["file_path"] for row in read(job, PAGES)) == {A: 5, B: 1}
     assert (read_count(job)["events"], find_staged(job)) == ({"files_read": 2, "records_conversion": 6}, [])
+
+
+def is_driver(process: psutil.Process) -> bool:
+    try:
+        return "pyspark.daemon" not in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # a worker that ended after it was listed; a zombie is one, too
+        return False
 
 
 def test_a_slice_of_which_no_file_can_be_read_is_never_published(make_job, ingest, list_files, tmp_path: Path) -> None:
