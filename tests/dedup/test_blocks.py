@@ -52,13 +52,13 @@ def test_words_come_out_as_they_were_signed(texts: list[str], is_new: bool, data
     assert keep_words(block, kept) == pack_words(some, rows[kept], -rows[kept])
 
 
-@pytest.mark.parametrize(("cells", "dimensions"), [(1, 0), (3, 5)])
+@pytest.mark.parametrize(("cells", "dimensions"), [(1, 2), (3, 5)])
 def test_cells_come_out_as_they_were_packed(cells: int, dimensions: int) -> None:
     rng, rows = np.random.default_rng(2), number(7, 3)
     lies = rng.integers(0, 2**32, (7, cells), np.uint32)
     codes = rng.integers(0, 2**64, (7, WORDS), np.uint64)
-    vectors = rng.normal(0, 1, (7, dimensions)).astype(np.float16) if dimensions else None
-    block = pack_cells(rows, -rows, lies, codes, vectors)
+    vectors = rng.normal(0, 1, (7, dimensions)).astype(np.float16)
+    block = pack_cells(rows, -rows, lies, codes, dimensions)
     assert read_widths(block) == read_widths(block[:8]) == (cells, dimensions)
     assert read_cells(block)["cells"].tolist() == lies.tolist()
 
@@ -70,22 +70,21 @@ def test_cells_come_out_as_they_were_packed(cells: int, dimensions: int) -> None
     assert records["code"].tolist() == np.repeat(codes, cells, axis=0).tolist()
     assert records["flags"].reshape(7, cells).tolist() == [[IS_NEW | IS_HOME] + [IS_NEW] * (cells - 1)] * 7
     assert not (to_code_records(block, is_new=False)["flags"] & IS_NEW).any()
-    if vectors is not None:
-        with_vectors = to_vector_records(block)
-        assert with_vectors["vector"].tolist() == np.repeat(vectors, cells, axis=0).tolist()
-        assert with_vectors["cell"].tolist() == records["cell"].tolist()
+    with_vectors = to_vector_records(block, vectors.tobytes())
+    assert with_vectors["vector"].tolist() == np.repeat(vectors, cells, axis=0).tolist()
+    assert with_vectors[["cell", "flags", "text", "row"]].tolist() == records[["cell", "flags", "text", "row"]].tolist()
 
     kept = np.array([True, False] * 3 + [True])
-    assert keep_cells(block, kept) == pack_cells(rows[kept], -rows[kept], lies[kept], codes[kept])
+    assert keep_cells(block, kept) == pack_cells(rows[kept], -rows[kept], lies[kept], codes[kept], dimensions)
 
 
 def test_a_sample_is_the_same_however_rows_are_divided() -> None:
     rows, nothing = number(20_000, 4), np.zeros((20_000, WORDS), np.uint64)
     cells = np.zeros((20_000, 2), np.uint32)
-    whole = to_code_records(pack_cells(rows, rows, cells, nothing), is_new=True)
+    whole = to_code_records(pack_cells(rows, rows, cells, nothing, 2), is_new=True)
     order = np.random.default_rng(5).permutation(20_000)
     parts = [
-        choose_sample(to_code_records(pack_cells(rows[part], rows[part], cells[part], nothing[part]), is_new=True), 20_000, 300)
+        choose_sample(to_code_records(pack_cells(rows[part], rows[part], cells[part], nothing[part], 2), is_new=True), 20_000, 300)
         for part in np.array_split(order, 7)
     ]
     assert 300 <= sum(map(len, parts)) < 1_000

@@ -98,7 +98,9 @@ def test_all_pairs_and_no_other(corpus: Corpus, threshold: float, block: int) ->
 def test_each_cell_may_be_looked_at_alone(corpus: Corpus, threshold: float) -> None:
     records = make_records(corpus)
     apart = [find_similar(records[records["cell"] == cell], threshold) for cell in np.unique(records["cell"])]
-    pairs = {(a, b): value for one in apart for (a, b), value in zip(one.pairs.tolist(), one.cosines.tolist(), strict=True)}
+    pairs = {
+        (a, b): value for one in apart for (a, b), value in zip(one.pairs.tolist(), one.cosines.tolist(), strict=True)
+    }
     together = find_similar(records, threshold)
     assert pairs == dict(zip(map(tuple, together.pairs.tolist()), together.cosines.tolist(), strict=True))
     assert sorted(pair for one in apart for pair in one.identical.tolist()) == sorted(together.identical.tolist())
@@ -163,3 +165,23 @@ def test_a_million_rows_of_one_text_cost_a_million() -> None:
     assert len(found.identical) == 999_999 and (found.identical[:, 0] == records["row"][2:].min()).all()
     assert found.pairs.tolist() == [sorted([int(records["row"][0]), int(records["row"][2:].min())])]
     assert time.process_time() - started < 20
+
+
+@pytest.mark.parametrize("threshold", [0.75, 0.9])
+def test_short_vectors_lose_no_pair(shared_data: Path, threshold: float) -> None:
+    """Of so many real vectors only the products along their principal axes are computed, of others all."""
+    stored = np.load(shared_data / "personas" / "personahub_minilm.f16.npy", mmap_mode="r")[:6_000]
+    axes = cell_pairs._find_axes(stored, threshold)
+    assert axes is not None and axes.shape[1] < 192
+    along = axes.T @ axes
+    assert np.abs(along - np.eye(len(along))).max() < 1e-5
+    records = np.zeros(len(stored), vector_record(stored.shape[1]))
+    records["row"] = records["text"] = np.arange(len(stored))
+    records["vector"], records["flags"] = stored, IS_HOME
+    found = find_similar(records, threshold)
+    vectors = np.array(stored, np.float64)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    a, b = np.nonzero(np.triu((vectors @ vectors.T).round(9) >= threshold, 1))
+    assert len(a) > 50 and found.pairs.tolist() == np.stack([a, b], axis=1).tolist()
+    every_way = np.random.default_rng(3).normal(0, 1, (6_000, 384)).astype(np.float16)
+    assert cell_pairs._find_axes(every_way, threshold) is None

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from persona_hub.dedup.cosine import exact_cosines, multiply_blocks, pack_vectors, unpack_vectors
+from persona_hub.dedup.cosine import exact_cosines, multiply_blocks, pack_vectors, unpack_vectors, widen
 from persona_hub.errors import LakeError
 
 
@@ -100,3 +100,10 @@ def test_a_product_depends_on_its_row_only() -> None:
 def test_vectors_of_another_model_are_refused() -> None:
     with pytest.raises(LakeError, match="Vectors of 3 dimensions. Wanted: 2"):
         list(multiply_blocks(np.ones((1, 3), np.float32), np.ones((2, 5), np.float32)))
+
+
+def test_every_half_float_is_widened_exactly() -> None:
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    halves = halves[np.isfinite(halves)]
+    assert widen(halves).tobytes() == halves.astype(np.float32).tobytes()
+    assert widen(np.stack([halves, halves])[:, ::3]).tobytes() == np.stack([halves, halves])[:, ::3].astype(np.float32).tobytes()

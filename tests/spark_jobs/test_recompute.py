@@ -28,6 +28,7 @@ from persona_hub.errors import LakeError, UnknownSlice
 from persona_hub.settings import load_settings
 from persona_hub.spark import cell_training, drop, embeddings, recompute, references, signatures
 from persona_hub.spark.job import Job
+from persona_hub.spark.signatures import number_rows
 from persona_hub.synthesis import registry
 from persona_hub.tables import FIXED
 from persona_hub.tables.gold import PERSONAS, task_table
@@ -121,15 +122,25 @@ class State:
     hub: list[dict[str, Any]]
     removals: list[dict[str, Any]]
     survivors: list[dict[str, Any]]
-    signatures: list[list[dict[str, Any]]]
+    vectors: list[dict[str, Any]]
 
 
-def read_state(lake: PersonaLake, *, signed: bool = True) -> State:
-    tables = (WORD_KEYS, VECTOR_CELLS, VECTORS) if signed else ()
+def read_state(lake: PersonaLake) -> State:
+    check_signed(lake)
     return State(
-        lake.read_all(PERSONAS), lake.read_all(REMOVALS, "run_id"), lake.read_all(SURVIVORS, "hub_publication"),
-        [unpack_signed(lake.read_all(table)) if table != VECTORS else lake.read_all(table) for table in tables],
-    )  # fmt: skip
+        lake.read_all(PERSONAS), lake.read_all(REMOVALS, "run_id"), lake.read_all(SURVIVORS, "hub_publication"), lake.read_all(VECTORS)
+    )
+
+
+def check_signed(lake: PersonaLake) -> None:
+    """Each row of the hub can be compared with. Signatures of rows that went may be there too: they are only added to."""
+    rows = [(row["persona_id"], row["text_hash"]) for row in lake.read_all(PERSONAS)]
+    frame = lake.spark.createDataFrame(rows, "row_id STRING, text_hash STRING")
+    wanted = {(row["row"], row["text_number"]) for row in number_rows(frame).collect()}
+    for table in (WORD_KEYS, VECTOR_CELLS):
+        signed = [(row["row"], row["text"]) for row in unpack_signed(lake.read_all(table))]
+        assert wanted <= set(signed), table.name
+        assert len(signed) == len(set(signed)), table.name
 
 
 def read_versions(lake: PersonaLake) -> dict[str, int]:

@@ -38,7 +38,7 @@ def collapse_texts(records: Records) -> tuple[Records, Pairs]:
     firsts = np.flatnonzero(is_first)
     lowest = rows[firsts[np.cumsum(is_first) - 1]] if len(firsts) else rows
     told = ~is_first & (rows != lowest) & (records["flags"][order] & IS_HOME > 0)
-    return records[order[firsts]], np.stack([lowest[told], rows[told]], axis=1)
+    return np.take(records, order[firsts]), np.stack([lowest[told], rows[told]], axis=1)
 
 
 def find_between(new: Records, stored: Records, radius: int) -> Pairs:

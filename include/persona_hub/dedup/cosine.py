@@ -54,8 +54,13 @@ def unpack_vectors(values: pa.Array, dimensions: int | None = None) -> NDArray[n
     Raises:
         LakeError: a value that is missing, of another size, not finite or all zero; says the first one's place.
     """
+    return widen(read_halves(values, dimensions))
+
+
+def read_halves(values: pa.Array, dimensions: int | None = None) -> NDArray[np.float16]:
+    """`unpack_vectors` without the unpacking: a view of the values' own bytes."""
     if not len(values):
-        return np.zeros((0, dimensions or 0), np.float32)
+        return np.zeros((0, dimensions or 0), np.float16)
     sizes = pc.fill_null(pc.binary_length(values), -1).to_numpy(zero_copy_only=False)
     wanted = 2 * dimensions if dimensions else max(2, int(sizes[0]) // 2 * 2)
     if (wrong := np.flatnonzero(sizes != wanted)).size:
@@ -69,7 +74,17 @@ def unpack_vectors(values: pa.Array, dimensions: int | None = None) -> NDArray[n
     halves = np.frombuffer(whole.buffers()[1], "<f2", len(values) * wanted // 2, whole.offset * wanted)
     vectors = halves.reshape(len(values), -1)
     _refuse_bad(vectors)
-    return vectors.astype(np.float32)
+    return vectors
+
+
+def widen(halves: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Finite half floats in single precision, exactly. NumPy's own conversion takes five times as long."""
+    bits = halves.view(np.int16).astype(np.int32)
+    bits <<= 13
+    bits &= ~0x70000000  # copies of the sign, which the cast has put before the exponent
+    values = bits.view(np.float32)
+    values *= np.float32(2.0**112)  # the exponents count from 15 in a half float, from 127 in a single one
+    return values
 
 
 def _refuse_bad(vectors: NDArray[np.float16]) -> None:

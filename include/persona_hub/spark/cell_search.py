@@ -34,6 +34,7 @@ from persona_hub.spark.blocks import (
     collect_blocks,
     collect_records,
     count_parts,
+    list_buffers,
     map_parts,
     measure_blocks,
     shuffle_records,
@@ -52,7 +53,7 @@ def compare_new(new: DataFrame, size: Size, threshold: float) -> DataFrame:
     """Similar pairs of new rows, exact but for what the cells miss.
 
     Args:
-        new: blocks of signatures, with vectors.
+        new: blocks of signatures, and vectors.
         size: of them.
 
     Returns:
@@ -61,15 +62,18 @@ def compare_new(new: DataFrame, size: Size, threshold: float) -> DataFrame:
     cells, dimensions = read_widths(size.header)
     dtype = vector_record(dimensions)
     parts = count_parts(size.rows * cells * dtype.itemsize)
-    blocks = shuffle_records(new, to_vector_records, _place, parts)
+    blocks = shuffle_records(new, to_vector_records, _place, parts, ("block", "vectors"))
     found = map_parts(blocks, parts, dtype, partial(_compare, threshold=threshold), SIMILAR)
     return found.dropDuplicates(["a", "b"])
 
 
 def find_here(new: DataFrame, stored: DataFrame | None, threshold: float, *, sample: bool) -> Found:
     """`compare_new` and `find_candidates` for few new rows, on the driver; one job goes past the stored codes."""
-    blocks = collect_blocks(new)
-    similar = _compare(np.concatenate([*map(to_vector_records, blocks)]), threshold) if sample else None
+    read = new.select("block", *(["vectors"] if sample else [])).toArrow()
+    blocks, similar = list_buffers(read["block"]), None
+    if sample:
+        records = [*map(to_vector_records, blocks, list_buffers(read["vectors"]))]
+        similar = _compare(np.concatenate(records), threshold)
     radii = code_radius(threshold, SIGMAS), code_radius(threshold, SAMPLE_SIGMAS)
     own = _join(blocks)
     homes = own[own["flags"] & IS_HOME > 0]

@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from persona_hub.dedup.cell_blocks import keep_cells, pack_cells, read_cells
 from persona_hub.dedup.cells import assign_cells
 from persona_hub.dedup.codes import BITS, make_codes
-from persona_hub.dedup.cosine import exact_cosines, unpack_vectors
+from persona_hub.dedup.cosine import exact_cosines, read_halves, unpack_vectors, widen
 from persona_hub.spark import cell_search
 from persona_hub.spark.blocks import SIGNED, Numbers, Size, make_blocks, map_batches
 from persona_hub.spark.pairs import VERIFIED, Found
@@ -68,7 +68,7 @@ class CellStep:
     def sign(self, rows: DataFrame) -> DataFrame:
         """Blocks of cells and codes of numbered rows (`signatures.number_rows`) with their vector: slice, rows, block.
 
-        The vectors are in them, for new rows are compared by those; `keep` leaves them out.
+        And a column `vectors` beside them, half floats of the same rows: new rows are compared by those.
         """
         shared = rows.sparkSession.sparkContext.broadcast(self.centroids)
         first = rows.select(F.length("vector")).first()
@@ -77,7 +77,9 @@ class CellStep:
         def sign(batch: pa.RecordBatch) -> pa.RecordBatch:
             return make_blocks(batch, lambda part: _sign(part, shared.value, probes, dimensions))
 
-        return rows.select("slice", "row", "text_number", "vector").mapInArrow(map_batches(sign), SIGNED)
+        return rows.select("slice", "row", "text_number", "vector").mapInArrow(
+            map_batches(sign), f"{SIGNED}, vectors BINARY"
+        )
 
     @staticmethod
     def read(block: pa.Buffer) -> tuple[Numbers, Numbers]:
@@ -119,13 +121,17 @@ class CellStep:
         return _verify(batch, self.threshold)
 
 
-def _sign(batch: pa.RecordBatch, centroids: NDArray[np.float32] | None, probes: int, dimensions: int | None) -> bytes:
-    vectors = unpack_vectors(batch["vector"], dimensions if centroids is None else centroids.shape[1])
+def _sign(
+    batch: pa.RecordBatch, centroids: NDArray[np.float32] | None, probes: int, dimensions: int | None
+) -> dict[str, bytes]:
+    halves = read_halves(batch["vector"], dimensions if centroids is None else centroids.shape[1])
+    vectors = widen(halves)
     cells = np.zeros((len(vectors), 1), np.uint32)
     if centroids is not None:
         cells = assign_cells(vectors, centroids, probes).astype(np.uint32)
-    halves = vectors.astype(np.float16)  # as they are stored: exact
-    return pack_cells(batch["row"].to_numpy(), batch["text_number"].to_numpy(), cells, make_codes(vectors), halves)
+    rows, texts = batch["row"].to_numpy(), batch["text_number"].to_numpy()
+    block = pack_cells(rows, texts, cells, make_codes(vectors), halves.shape[1])
+    return {"block": block, "vectors": halves.tobytes()}
 
 
 def _verify(batch: pa.RecordBatch, threshold: float) -> pa.RecordBatch:

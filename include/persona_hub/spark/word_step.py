@@ -65,9 +65,10 @@ class WordStep:
         """A block of each slice in a batch."""
         return make_blocks(batch, self._sign)
 
-    def _sign(self, batch: pa.RecordBatch) -> bytes:
+    def _sign(self, batch: pa.RecordBatch) -> dict[str, bytes]:
         texts = batch["text_number"].to_numpy()
-        return pack_words(_sign_empty(self.method.sign(batch["text"]), texts), batch["row"].to_numpy(), texts)
+        signed = _sign_empty(self.method.sign(batch["text"]), texts)
+        return {"block": pack_words(signed, batch["row"].to_numpy(), texts)}
 
     @staticmethod
     def read(block: pa.Buffer) -> tuple[Numbers, Numbers]:
