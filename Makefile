@@ -13,7 +13,7 @@ export PYTHONPATH := $(ROOT)/include:$(ROOT)/plugins
 export JAVA_HOME = $(shell readlink -f $(HUB)/java 2>/dev/null)
 
 SOURCE ?=
-SPARK_TESTS := tests/spark tests/spark_jobs tests/quality
+SPARK_TESTS := tests/spark_jobs tests/quality tests/spark
 AIRFLOW_TESTS := tests/plugins tests/dags
 E2E_TESTS := tests/e2e
 SOAK_TESTS := tests/soak
@@ -52,7 +52,7 @@ test-long: setup  ## a minute of broken crawl files; every real page by a plain 
 
 test-spark: setup  ## tests with Spark and real Delta tables
 	@echo "== spark"
-	@$(PYTEST) $(SPARK_TESTS) $(addprefix --ignore=,$(SLOW_TESTS))
+	@$(PYTEST) -n 2 --dist worksteal $(SPARK_TESTS) $(addprefix --ignore=,$(SLOW_TESTS))
 
 test-airflow: setup  ## tests that import Airflow
 	@echo "== airflow"
