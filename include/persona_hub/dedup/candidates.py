@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from persona_hub.dedup.lookup import is_among
 from persona_hub.dedup.measures import Measure
 from persona_hub.dedup.pair_places import Pairs, Sets, drop_repeated, pair_sets
 from persona_hub.dedup.word_keys import Signatures
@@ -66,10 +67,7 @@ def make_records(signatures: Signatures, rows: NDArray[np.int64], is_new: bool) 
 
 def keep_keys(records: Records, keys: NDArray[np.uint64]) -> Records:
     """The records whose key is among `keys`, which rise: of stored rows, those that new ones can meet."""
-    if not len(keys):
-        return records[:0]
-    wanted = records["key"]
-    return records[keys[np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)] == wanted]
+    return records[is_among(records["key"], keys)]
 
 
 def find_candidates(records: Records, measure: Measure) -> Candidates:

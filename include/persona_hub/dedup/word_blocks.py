@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persona_hub.dedup.candidates import Records, keep_keys, make_records
+from persona_hub.dedup.lookup import is_among
 from persona_hub.dedup.word_keys import Signatures
 
 ROW = np.dtype(
@@ -54,14 +55,10 @@ def keep_words(block: memoryview | bytes, kept: NDArray[np.bool_]) -> bytes:
 
 def pick_words(block: memoryview | bytes, keys: NDArray[np.uint64]) -> Records:
     """The records of stored rows whose key is among `keys`, which rise: those that new rows can meet."""
-    own = read_keys(block)
-    places = np.searchsorted(keys, own)
-    shared = np.append(keys, 0)[places] == own
-    shared &= places < len(keys)
     head = read_words(block)
     owners = np.repeat(np.arange(len(head)), head["keys"])
     kept = np.zeros(len(head), np.bool_)
-    kept[owners[shared]] = True
+    kept[owners[is_among(read_keys(block), keys)]] = True
     return keep_keys(to_word_records(keep_words(block, kept), is_new=False), keys)
 
 

@@ -40,6 +40,7 @@ from persona_hub.spark.blocks import (
     shuffle_records,
 )
 from persona_hub.spark.pairs import CANDIDATES, SIMILAR, Found, to_candidates
+from persona_hub.spark.signatures import Signed
 
 ROWS_HERE = 20_000  # of a slice, as that of one crawl file: their vectors and what is made of them take 100 MB
 BROADCAST_ROWS = 100_000  # of a slice; above, the hub's codes are shuffled with it instead of read past it: 20 MB
@@ -49,12 +50,12 @@ SAMPLE_SIGMAS = 6.0
 _NONE = np.empty(0, CODE_RECORD)
 
 
-def compare_new(new: DataFrame, size: Size, threshold: float) -> DataFrame:
+def compare_new(vectors: DataFrame, size: Size, threshold: float) -> DataFrame:
     """Similar pairs of new rows, exact but for what the cells miss.
 
     Args:
-        new: blocks of signatures, and vectors.
-        size: of them.
+        vectors: blocks of signatures, and vectors.
+        size: of the blocks.
 
     Returns:
         Columns a, b (representatives; the lower first), identical, similarity.
@@ -62,22 +63,22 @@ def compare_new(new: DataFrame, size: Size, threshold: float) -> DataFrame:
     cells, dimensions = read_widths(size.header)
     dtype = vector_record(dimensions)
     parts = count_parts(size.rows * cells * dtype.itemsize)
-    blocks = shuffle_records(new, to_vector_records, _place, parts, ("block", "vectors"))
+    blocks = shuffle_records(vectors, to_vector_records, _place, parts, ("block", "vectors"))
     found = map_parts(blocks, parts, dtype, partial(_compare, threshold=threshold), SIMILAR)
     return found.dropDuplicates(["a", "b"])
 
 
-def find_here(new: DataFrame, stored: DataFrame | None, threshold: float, *, sample: bool) -> Found:
+def find_here(new: Signed, stored: DataFrame | None, threshold: float) -> Found:
     """`compare_new` and `find_candidates` for few new rows, on the driver; one job goes past the stored codes."""
-    read = new.select("block", *(["vectors"] if sample else [])).toArrow()
-    blocks, similar = list_buffers(read["block"]), None
-    if sample:
-        records = [*map(to_vector_records, blocks, list_buffers(read["vectors"]))]
+    blocks, similar = collect_blocks(new.blocks), None
+    if new.vectors is not None:
+        read = new.vectors.select("block", "vectors").toArrow()
+        records = [*map(to_vector_records, list_buffers(read["block"]), list_buffers(read["vectors"]))]
         similar = _compare(np.concatenate(records), threshold)
     radii = code_radius(threshold, SIGMAS), code_radius(threshold, SAMPLE_SIGMAS)
     own = _join(blocks)
     homes = own[own["flags"] & IS_HOME > 0]
-    queries = take_first(homes, RECALL_ROWS) if sample else _NONE
+    queries = _NONE if new.vectors is None else take_first(homes, RECALL_ROWS)
     found = pa.Table.from_batches([_measure(queries, homes, radii[1])])
     if stored is not None:
         read = _read_past(stored, collapse_texts(own)[0], queries, radii).toArrow()
@@ -94,21 +95,19 @@ def _compare(records: NDArray[Any], threshold: float) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, ["a", "b", "identical", "similarity"])
 
 
-def find_candidates(
-    new: DataFrame, size: Size, stored: DataFrame | None, threshold: float, *, sample: bool
-) -> DataFrame | None:
+def find_candidates(new: Signed, size: Size, stored: DataFrame | None, threshold: float) -> DataFrame | None:
     """Pairs of a new and a stored row whose codes are near, in their cells; and of a sample of new rows with all rows.
 
     Returns:
         Columns a, b, identical (none is), sampled; None where nothing is to be compared.
     """
-    queries = _choose_queries(new, size.rows) if sample else _NONE
+    queries = _NONE if new.vectors is None else _choose_queries(new.blocks, size.rows)
     radii = code_radius(threshold, SIGMAS), code_radius(threshold, SAMPLE_SIGMAS)
-    found = [_read_past(new, _NONE, queries, radii)] if len(queries) else []
+    found = [_read_past(new.blocks, _NONE, queries, radii)] if len(queries) else []
     if stored is not None and size.rows <= BROADCAST_ROWS:
-        found.append(_read_past(stored, collapse_texts(_join(collect_blocks(new)))[0], queries, radii))
+        found.append(_read_past(stored, collapse_texts(_join(collect_blocks(new.blocks)))[0], queries, radii))
     elif stored is not None:
-        found.append(_meet(new, size, stored, radii[0]))
+        found.append(_meet(new.blocks, size, stored, radii[0]))
         found += [_read_past(stored, _NONE, queries, radii)] if len(queries) else []
     return reduce(DataFrame.unionByName, found).dropDuplicates(["a", "b", "sampled"]) if found else None
 

@@ -19,6 +19,7 @@ from persona_hub.dedup.cosine import exact_cosines, read_halves, unpack_vectors,
 from persona_hub.spark import cell_search
 from persona_hub.spark.blocks import SIGNED, Numbers, Size, make_blocks, map_batches
 from persona_hub.spark.pairs import VERIFIED, Found
+from persona_hub.spark.signatures import Signed
 from persona_hub.tables.silver import VECTOR_CELLS
 
 
@@ -89,16 +90,15 @@ class CellStep:
 
     keep = staticmethod(keep_cells)
 
-    def find(self, new: DataFrame, size: Size, stored: DataFrame | None, sample: bool = True) -> Found:
+    def find(self, new: Signed, size: Size, stored: DataFrame | None) -> Found:
         """Pairs with at least one new row.
 
-        New rows are compared by their vectors, which they bring along; stored ones by their codes.
+        New rows are compared with one another by their vectors, where they bring them along; with stored ones by codes.
+        A sample of rows that bring their vectors is compared with all rows, so that the recall can be measured.
 
         Args:
-            new, stored: blocks of signatures.
+            stored: blocks of signatures.
             size: of `new`.
-            sample: whether a sample of new rows is compared with all rows, so that the recall can be measured. Only
-                then are new rows compared with one another, and must bring their vectors.
 
         Returns:
             Similar pairs of new rows, None where they were compared before; and candidate pairs.
@@ -106,10 +106,10 @@ class CellStep:
         if not size.rows:
             return None, None
         if size.rows <= cell_search.ROWS_HERE:
-            return cell_search.find_here(new, stored, self.threshold, sample=sample)
-        similar = cell_search.compare_new(new, size, self.threshold).localCheckpoint() if sample else None
-        candidates = cell_search.find_candidates(new, size, stored, self.threshold, sample=sample)
-        return similar, None if candidates is None else candidates.localCheckpoint()
+            return cell_search.find_here(new, stored, self.threshold)
+        similar = None if new.vectors is None else cell_search.compare_new(new.vectors, size, self.threshold)
+        candidates = cell_search.find_candidates(new, size, stored, self.threshold)
+        return _keep(similar), _keep(candidates)
 
     def verify(self, pairs: DataFrame) -> DataFrame:
         """The similar ones of pairs with vector_a and vector_b: columns a, b, identical, sampled, similarity."""
@@ -132,6 +132,10 @@ def _sign(
     rows, texts = batch["row"].to_numpy(), batch["text_number"].to_numpy()
     block = pack_cells(rows, texts, cells, make_codes(vectors), halves.shape[1])
     return {"block": block, "vectors": halves.tobytes()}
+
+
+def _keep(pairs: DataFrame | None) -> DataFrame | None:
+    return None if pairs is None else pairs.localCheckpoint()
 
 
 def _verify(batch: pa.RecordBatch, threshold: float) -> pa.RecordBatch:

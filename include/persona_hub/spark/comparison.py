@@ -19,7 +19,7 @@ from persona_hub.spark.decision import decide_here
 from persona_hub.spark.embeddings import read_vectors
 from persona_hub.spark.outcome import BROADCAST_IDS, BROADCAST_ROWS, Outcome, Step, tell_recall
 from persona_hub.spark.pairs import Pairs
-from persona_hub.spark.signatures import Corpus
+from persona_hub.spark.signatures import Corpus, Signed
 from persona_hub.spark.survivors import choose_survivors
 
 log = logging.getLogger(__name__)
@@ -30,22 +30,22 @@ _SIMILAR = ("a", "b", "identical", "similarity")
 
 
 def compare(
-    corpus: Corpus, new: DataFrame, stored: DataFrame | None, steps: Sequence[Step], signed: Sequence[DataFrame],
+    corpus: Corpus, new: DataFrame, stored: DataFrame | None, steps: Sequence[Step], signed: Sequence[Signed],
     stored_signed: Sequence[DataFrame | None], *, sample: bool,
 ) -> Outcome:  # fmt: skip
     """Finds the new rows that must go.
 
     Args:
         new, stored: columns row_id, text, text_hash, publication (null: not published yet).
-        signed, stored_signed: their signatures, for each step; of rows that are not there any more, too.
+        signed, stored_signed: their signatures, for each step; the latter of rows that are not there any more, too.
         sample: whether the recall of steps that may miss pairs is measured.
     """
-    sizes = [measure_blocks(own) for own in signed]
+    sizes = [measure_blocks(own.blocks) for own in signed]
     _size_session(corpus.spark, max(size.rows for size in sizes))
     outcome, found = Outcome(new), []
     for step, own, size, others in zip(steps, signed, sizes, stored_signed, strict=True):
         clock = time.monotonic()
-        found.append(step.find(own, size, others, sample))
+        found.append(step.find(own, size, others))
         outcome.seconds.append(time.monotonic() - clock)
     if sum(_count(pairs) for both in found for pairs in both) <= decision.PAIRS_HERE:
         here = [(_collect(similar), _collect(candidates)) for similar, candidates in found]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from persona_hub.dedup.lookup import is_among
 from persona_hub.spark.cell_step import CellStep
 from persona_hub.spark.embeddings import read_vectors
 from persona_hub.spark.outcome import Outcome, Step, tell_recall
@@ -98,7 +99,9 @@ def _verify(corpus: Corpus, step: Step, candidates: Pairs, rows: pa.Table) -> pa
         wanted = corpus.spark.createDataFrame(rows.select(["row", "row_id", "text_hash"]))
         content, name = read_vectors(corpus, wanted, step.model).toArrow().sort_by("row"), "vector"
     known = content["row"].to_numpy()
-    pairs = candidates.filter(pa.array(np.isin(candidates["a"], known) & np.isin(candidates["b"], known)))
+    pairs = candidates.filter(
+        pa.array(is_among(candidates["a"].to_numpy(), known) & is_among(candidates["b"].to_numpy(), known))
+    )
     for side in ("a", "b"):
         places = pa.array(np.searchsorted(known, pairs[side].to_numpy()))
         for column in ("text_hash", name):

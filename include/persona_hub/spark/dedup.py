@@ -19,6 +19,7 @@ from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from persona_hub.dedup.lookup import is_among
 from persona_hub.dedup.measures import parse_threshold
 from persona_hub.dedup.word_method import WordMethod
 from persona_hub.settings import Settings
@@ -29,7 +30,7 @@ from persona_hub.spark.comparison import compare
 from persona_hub.spark.embeddings import embed_rows
 from persona_hub.spark.outcome import Outcome, Step
 from persona_hub.spark.references import ONE_CELL_ROWS, find_word_order, read_centroids
-from persona_hub.spark.signatures import Corpus, number_rows, trim_blocks
+from persona_hub.spark.signatures import Corpus, Signed, number_rows, trim_blocks
 from persona_hub.spark.signing import read_signed, read_versions, sign_rows, store_signed
 from persona_hub.spark.tables import count_stored
 from persona_hub.spark.word_step import WordStep
@@ -101,11 +102,11 @@ def deduplicate(
         slice_keys: slices of the new rows.
     """
     _set_batches(corpus.spark)
-    signed = [sign_rows(corpus, step, new, slice_keys).localCheckpoint(storageLevel=StorageLevel.DISK_ONLY) for step in steps]
+    signed = [_hold(sign_rows(corpus, step, new, slice_keys)) for step in steps]
     others = [_read_stored(corpus, step, stored, ~F.col("slice").isin(list(slice_keys))) for step in steps]
     outcome = compare(corpus, new, stored, steps, signed, others, sample=True)
     for step, own in zip(steps, signed, strict=True):
-        store_signed(corpus, step, own, new, outcome, slice_keys)
+        store_signed(corpus, step, own.blocks, new, outcome, slice_keys)
     return outcome
 
 
@@ -119,10 +120,20 @@ def compare_stored(
     shared = corpus.spark.sparkContext.broadcast(read_versions(rows))
 
     def is_new(_: Numbers, versions: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        return np.isin(versions, shared.value)
+        return is_among(versions, shared.value)
 
-    signed = [trim_blocks(step, read_signed(corpus, step, slice_keys), is_new).localCheckpoint() for step in steps]
+    signed = [
+        Signed(trim_blocks(step, read_signed(corpus, step, slice_keys), is_new).localCheckpoint()) for step in steps
+    ]
     return compare(corpus, new, since, steps, signed, others, sample=False)
+
+
+def _hold(signed: DataFrame) -> Signed:
+    """Vectors are ten times their signatures: read once, where most passes go by the signatures alone."""
+    held = signed.localCheckpoint(storageLevel=StorageLevel.DISK_ONLY)
+    if "vectors" not in held.columns:
+        return Signed(held)
+    return Signed(held.drop("vectors").localCheckpoint(storageLevel=StorageLevel.DISK_ONLY), held)
 
 
 def _read_stored(corpus: Corpus, step: Step, stored: DataFrame | None, where: Column) -> DataFrame | None:

@@ -33,7 +33,7 @@ def embed_rows(corpus: Corpus, rows: DataFrame, settings: EmbeddingSettings, sli
     label, clock = settings.label, time.monotonic()
     stored = corpus.read(VECTORS, {"embedding_model": label})
     own = stored.where(F.col("slice").isin(list(slice_keys)))
-    if (there := sum_up(own)) == sum_up(rows):
+    if (there := _sum_up(own)) == _sum_up(rows):
         return
     lacking = rows
     if there[0]:
@@ -55,7 +55,7 @@ def embed_rows(corpus: Corpus, rows: DataFrame, settings: EmbeddingSettings, sli
     log.info("%d vectors by %s, %d of them new texts, in %.1f s", count, label, to_do, time.monotonic() - clock)
 
 
-def sum_up(rows: DataFrame) -> tuple[int, Any]:
+def _sum_up(rows: DataFrame) -> tuple[int, Any]:
     """How many rows, and the sum of 64-bit hashes of row_id and text_hash: the same for the same rows, without a join."""
     row = rows.agg(F.count("row_id"), F.sum(F.xxhash64("row_id", "text_hash").cast("DECIMAL(38, 0)"))).first()
     assert row is not None

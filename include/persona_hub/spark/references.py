@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -65,10 +66,14 @@ def learn_centroids(corpus: Corpus, model: str) -> tuple[NDArray[np.float32], di
     cells = count_cells(rows, CELL_ROWS)
     wanted = min(SAMPLE_ROWS, SAMPLE_PER_CELL * cells)
     share = int(min(1.0, 1.2 * wanted / max(1, rows)) * 1_000_000)
-    sample = stored.where(F.pmod(F.xxhash64("text_hash"), F.lit(1_000_000)) < share).select("text_hash", "vector").dropDuplicates(["text_hash"]).orderBy("text_hash")
-    vectors = unpack_vectors(sample.limit(wanted).toArrow()["vector"].combine_chunks(), None)
+    chosen = stored.where(F.pmod(F.xxhash64("text_hash"), F.lit(1_000_000)) < share)
+    sample = chosen.select("text_hash", "vector").toArrow()
+    _, firsts = np.unique(sample["text_hash"].to_numpy(), return_index=True)
+    vectors = unpack_vectors(sample["vector"].combine_chunks().take(pa.array(firsts[:wanted])), None)
     centroids = train_centroids(vectors, cells)
-    log.info("%d cells trained on %d of %d vectors in %.1f s", len(centroids), len(vectors), rows, time.monotonic() - clock)
+    log.info(
+        "%d cells trained on %d of %d vectors in %.1f s", len(centroids), len(vectors), rows, time.monotonic() - clock
+    )
     return centroids, {"rows": rows, "sample": len(vectors), "cells": len(centroids), "dimensions": centroids.shape[1]}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -51,6 +51,19 @@ class Corpus:
     def read(self, table: Table, where: Mapping[str, Any]) -> DataFrame:
         """Rows of a table of signatures that belong to this corpus, with the given column values."""
         return read_table(self.spark, self.lake, table, corpus=self.name, **where)
+
+
+class Signed(NamedTuple):
+    """Signatures of new rows that are compared.
+
+    Attributes:
+        blocks: slice, rows, block.
+        vectors: block and vectors, of the same rows; None: a step that needs none, or rows that were compared with one
+            another before.
+    """
+
+    blocks: DataFrame
+    vectors: DataFrame | None = None
 
 
 def number_rows(rows: DataFrame) -> DataFrame:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from persona_hub.spark.embeddings import sum_up
+from persona_hub.dedup.lookup import is_among
 from persona_hub.spark.outcome import BROADCAST_IDS, Outcome, Step
 from persona_hub.spark.signatures import (
     Choose,
@@ -36,7 +36,7 @@ def sign_rows(corpus: Corpus, step: Step, rows: DataFrame, slice_keys: Sequence[
     if isinstance(step, WordStep):
         return step.sign(number_rows(rows))
     vectors = _read_vectors(corpus, step.model, slice_keys)
-    if sum_up(vectors) != sum_up(rows):  # some are of texts that were there before
+    if vectors.count() != rows.count():  # each row has one: the others are of texts that were there before
         vectors = vectors.join(rows.select("row_id", "text_hash"), on=["row_id", "text_hash"], how="left_semi")
     return step.sign(number_rows(vectors))
 
@@ -78,7 +78,7 @@ def _read_vectors(corpus: Corpus, model: str, slice_keys: Sequence[str]) -> Data
 
 def _all_but(outcome: Outcome) -> Choose:
     gone = np.sort(outcome.removals.select("row").toArrow()["row"].to_numpy())
-    return lambda rows, _: np.isin(rows, gone, invert=True)
+    return lambda rows, _: ~is_among(rows, gone)
 
 
 def _has_signatures(corpus: Corpus, step: Step, slice_keys: Sequence[str]) -> bool:

@@ -16,6 +16,7 @@ from persona_hub.dedup.word_method import WordMethod, read_sets
 from persona_hub.spark import word_search
 from persona_hub.spark.blocks import SIGNED, Numbers, Size, make_blocks, map_batches
 from persona_hub.spark.pairs import VERIFIED, Found
+from persona_hub.spark.signatures import Signed
 from persona_hub.tables.silver import WORD_KEYS
 
 
@@ -78,21 +79,20 @@ class WordStep:
 
     keep = staticmethod(keep_words)
 
-    def find(self, new: DataFrame, size: Size, stored: DataFrame | None, sample: bool = True) -> Found:
+    def find(self, new: Signed, size: Size, stored: DataFrame | None) -> Found:
         """Candidate pairs with at least one new row; none of them verified yet.
 
         Args:
-            new, stored: blocks of signatures.
+            stored: blocks of signatures.
             size: of `new`.
-            sample: of no use here: exact keys miss nothing, and what MinHash misses is in the manifest.
 
         Returns:
             None, since nothing is verified yet; and the pairs (`word_search`).
         """
         keys, measure = word_search.count_keys(size), self.method.measure
         if keys <= word_search.KEYS_HERE:
-            return None, pa.table(word_search.find_here(new, stored, measure))
-        return None, word_search.find_everywhere(new, stored, measure, keys).localCheckpoint()
+            return None, pa.table(word_search.find_here(new.blocks, stored, measure))
+        return None, word_search.find_everywhere(new.blocks, stored, measure, keys).localCheckpoint()
 
     def verify(self, pairs: DataFrame) -> DataFrame:
         """The similar ones of pairs.
