@@ -23,7 +23,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from persona_hub.settings import Settings, load_settings
-from persona_hub.spark import comparison, decision
+from persona_hub.spark import decision, wide_decision
 from persona_hub.spark.dedup import deduplicate, make_cell_step, make_word_step, prepare_steps
 from persona_hub.spark.outcome import Step
 from persona_hub.spark.signatures import Corpus
@@ -62,7 +62,7 @@ def find_pairs(spark: SparkSession, lake: str, settings: Settings, plan: dict[st
         return choose_survivors(rows, groups, edges)
 
     decision.PAIRS_HERE = 0  # the pairs shall pass as frames
-    comparison.choose_survivors = write_and_choose
+    wide_decision.choose_survivors = write_and_choose
     return run_ours(spark, lake, settings, plan | {"removals": plan["pairs"] + "-removals"})
 
 

@@ -19,7 +19,6 @@ from persona_hub.errors import LakeError
 from persona_hub.spark import (
     again,
     cell_search,
-    comparison,
     decision,
     dedup,
     embeddings,
@@ -27,6 +26,7 @@ from persona_hub.spark import (
     references,
     signatures,
     signing,
+    wide_decision,
     word_search,
 )
 from persona_hub.spark.dedup import (
@@ -94,7 +94,7 @@ def test_slice_by_slice_is_all_at_once(
         monkeypatch.setattr(word_search, "BROADCAST_KEYS", 3)
         monkeypatch.setattr(cell_search, "BROADCAST_ROWS", 2)
         for module, name in (
-            (comparison, "BROADCAST_ROWS"), (comparison, "BROADCAST_VECTORS"), (comparison, "BROADCAST_IDS"),
+            (wide_decision, "BROADCAST_ROWS"), (wide_decision, "BROADCAST_VECTORS"), (wide_decision, "BROADCAST_IDS"),
             (outcome, "BROADCAST_ROWS"), (signing, "BROADCAST_IDS"),
         ):  # fmt: skip
             monkeypatch.setattr(module, name, 1)

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations, product
 
 import pytest
@@ -114,11 +115,10 @@ def collect(removals: DataFrame, row_of: DataFrame) -> Removals:
 
 
 @pytest.fixture(params=["driver", "rounds", "rounds, then driver"])
-def choose(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Choose:
+def choose(request: pytest.FixtureRequest) -> Choose:
     if request.param == "driver":
         return survivors.choose_on_driver
-    monkeypatch.setattr(survivors, "MAX_PAIRS_ON_DRIVER", 0 if request.param == "rounds" else 1_000)
-    return survivors.choose_in_spark
+    return partial(survivors.choose_in_spark, few=0 if request.param == "rounds" else 1_000)
 
 
 def test_as_the_definition_says(spark: SparkSession, choose: Choose) -> None:

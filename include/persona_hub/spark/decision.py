@@ -20,7 +20,7 @@ from persona_hub.spark.cell_step import CellStep
 from persona_hub.spark.embeddings import read_vectors
 from persona_hub.spark.outcome import Outcome, Step, tell_recall
 from persona_hub.spark.signatures import Corpus, number_rows
-from persona_hub.spark.survivors import choose_from_tables
+from persona_hub.spark.survivor_graphs import choose_from_tables
 
 log = logging.getLogger(__name__)
 
