@@ -18,6 +18,7 @@ from driver_process import (
     find_writers,
     kill_driver,
     kill_everything,
+    read_command,
     read_spooled,
     terminate_group,
 )
@@ -60,9 +61,7 @@ def test_an_executor_that_is_killed_has_its_last_answers_brought_home(
     endpoint.control(latency_s=1.0)
     process = start_driver(endpoint.url, COUNT, "local-cluster[2,1,1024]")
     wait_until(lambda: endpoint.stats()["answered"] >= 32)
-    executors = [
-        child for child in find_family(process.pid) if "CoarseGrainedExecutorBackend" in " ".join(child.cmdline())
-    ]
+    executors = [child for child in find_family(process.pid) if "CoarseGrainedExecutorBackend" in read_command(child)]
     assert len(executors) == 2
     executors[0].kill()
     process.wait(300)

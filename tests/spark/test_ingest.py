@@ -21,7 +21,7 @@ import psutil
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
-from driver_process import find_family
+from driver_process import find_family, read_command
 from pyspark.sql import DataFrame, SparkSession
 
 from local.mirror import PAGES as SAMPLE_PAGES
@@ -280,7 +280,7 @@ def test_a_killed_driver_leaves_the_files_that_were_read(
             assert time.monotonic() < deadline, (tmp_path / "driver.log").read_text()
             time.sleep(0.1)
         family = [psutil.Process(driver.pid), *find_family(driver.pid)]
-        drivers = [member for member in family if is_driver(member)]
+        drivers = [one for one in family if (words := read_command(one)) and "pyspark.daemon" not in words]
         assert 2 <= len(drivers) < len(family)
         for member in drivers:
             with suppress(psutil.NoSuchProcess):
@@ -299,13 +299,6 @@ def test_a_killed_driver_leaves_the_files_that_were_read(
     ingest(job)
     assert Counter(row["file_path"] for row in read(job, PAGES)) == {A: 5, B: 1}
     assert (read_count(job)["events"], find_staged(job)) == ({"files_read": 2, "records_conversion": 6}, [])
-
-
-def is_driver(process: psutil.Process) -> bool:
-    try:
-        return "pyspark.daemon" not in " ".join(process.cmdline())
-    except psutil.NoSuchProcess:  # a worker that ended after it was listed; a zombie is one, too
-        return False
 
 
 def test_a_slice_of_which_no_file_can_be_read_is_never_published(make_job, ingest, list_files, tmp_path: Path) -> None:
