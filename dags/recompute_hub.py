@@ -27,7 +27,7 @@ Trigger it with three parameters:
 
 | look for | then |
 | --- | --- |
-| `The hub has changed while it was recomputed` | a slice was published meanwhile: pause `extract_personas`, clear the task |
+| `The hub has changed while …`, `Candidates have changed while the hub was recomputed` | a slice was run meanwhile: pause `extract_personas`, clear the task |
 | `Lease … is held by` | another run of it, or a publication: wait, the next try goes on |
 | `is no slice key`, `is not known` | correct `drop_slice` |
 | memory | a larger `spark.driver.memory` in the connection `spark_default`, extra `conf` |

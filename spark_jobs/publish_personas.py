@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from persona_hub.dedup.recall import highest_share
 from persona_hub.errors import SurvivorsOutdated
 from persona_hub.quality.gate import check_slice, measure_slice
-from persona_hub.spark.again import check_compared_alike, check_hub_unchanged, compare_again, describe_steps
+from persona_hub.spark.again import check_compared_alike, check_unchanged, compare_again, describe_steps
 from persona_hub.spark.dedup import EMBEDDINGS
 from persona_hub.spark.job import Job, run_job
 from persona_hub.spark.persona_dedup import STAGES, deduplicate_personas
@@ -61,8 +61,9 @@ def publish_survivors(job: Job) -> None:
             newest = rows.agg(F.max("hub_publication")).first()
             seen = (newest and newest[0]) or 0
             if newest and newest[0] is not None:  # there are rows
-                check_hub_unchanged(job, seen, number)
+                check_unchanged(job, PERSONAS, seen, number)
             hub, steps = select_rows(read_table(job.spark, job.lake, PERSONAS)), add_word_order(corpus, steps)
+            manifest.update(describe_steps(steps))
             removed = read_table(job.spark, job.lake, REMOVALS, slice=job.slice, stage=STAGES)
             gone = compare_again(job, corpus, steps, select_rows(rows), hub, seen, STAGE, removed)
             tally.removed = count_rules(gone)
@@ -70,8 +71,7 @@ def publish_survivors(job: Job) -> None:
             kept = rows.join(gone.select(F.col("row_id").alias("persona_id")), on="persona_id", how="left_anti")
             return kept.withColumn("publication", F.coalesce("publication", F.lit(number)))
 
-        manifest = describe_making(rows) | describe_steps(open_personas(job)[1])
-        manifest["candidates"] = count_candidates(candidates).get(job.slice, "")
+        manifest = describe_making(rows) | {"candidates": count_candidates(candidates).get(job.slice, "")}
         tally.rows_out, _ = publish_slice(job, PERSONAS, prepare, manifest)
 
 

@@ -13,11 +13,11 @@ from pyspark.sql import functions as F
 
 from persona_hub.errors import SurvivorsOutdated
 from persona_hub.quality.gate import check_slice, measure_slice
-from persona_hub.spark.again import compare_again, describe_steps
+from persona_hub.spark.again import check_unchanged, compare_again, describe_steps
 from persona_hub.spark.dedup import deduplicate, prepare_steps
 from persona_hub.spark.job import Job, run_job
 from persona_hub.spark.outcome import shape_removals as shape_duplicates
-from persona_hub.spark.publish import describe_making, publish_slice, stay_where_unchanged
+from persona_hub.spark.publish import describe_making, find_last_number, publish_slice, stay_where_unchanged
 from persona_hub.spark.questions import ask_about, count_rules, shape_removals
 from persona_hub.spark.samples import PUBLISH, open_samples, select_samples, shape_samples
 from persona_hub.spark.signatures import check_made_alike
@@ -59,9 +59,9 @@ def publish_samples(job: Job, read: DataFrame) -> None:
     corpus, steps = open_samples(job)
     table = corpus.table
     check_made_alike(corpus, steps, [job.slice])
-    how = describe_steps(steps)
     with job.stage(PUBLISH) as tally:
         refused = shape_removals(job, PUBLISH, read.where("rule IS NOT NULL"))
+        seen = find_last_number(job, table)  # before the rows: what is published in between is compared once more
         published = read_table(job.spark, job.lake, table)
         own, others = published.where(F.col("slice") == job.slice), select_samples(published.where(F.col("slice") != job.slice))
         accepted = read.where("rule IS NULL").withColumn("slice", F.lit(job.slice))
@@ -69,8 +69,6 @@ def publish_samples(job: Job, read: DataFrame) -> None:
         steps = prepare_steps(corpus, steps, new, job.settings, job.run_id, [job.slice])
         outcome = deduplicate(corpus, new, None if others.isEmpty() else others, steps, [job.slice])
         copies = shape_duplicates(job, steps, outcome, new, [PUBLISH] * len(steps)).localCheckpoint()
-        newest = published.agg(F.max("publication")).first()
-        seen = (newest and newest[0]) or 0
         kept = new.join(copies.select("row_id"), on="row_id", how="left_anti").localCheckpoint()
         tally.rows_in = read.count()
         figures = measure_slice(accepted, tally.rows_in)
@@ -78,6 +76,8 @@ def publish_samples(job: Job, read: DataFrame) -> None:
         check_slice(as_published, figures, table, job.slice, job.settings)
 
         def prepare(number: int) -> DataFrame:
+            check_made_alike(corpus, steps, [job.slice])
+            check_unchanged(job, table, seen, number)
             hub = select_samples(read_table(job.spark, job.lake, table))
             late = compare_again(job, corpus, steps, kept, hub, seen, PUBLISH, copies)
             gone = refused.unionByName(copies).unionByName(late).localCheckpoint()
@@ -86,7 +86,7 @@ def publish_samples(job: Job, read: DataFrame) -> None:
             stays = kept.join(late.select("row_id"), on="row_id", how="left_anti")
             return shape_samples(stays.withColumn("publication", F.coalesce("publication", F.lit(number))), job.data_type)
 
-        tally.rows_out, _ = publish_slice(job, table, prepare, describe_making(as_published) | how)
+        tally.rows_out, _ = publish_slice(job, table, prepare, describe_making(as_published) | describe_steps(steps))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import pytest
 from deltalake import DeltaTable
 from persona_lake import PersonaLake
 from plain_hub import unpack_signed
+from pyspark.sql import functions as F
 
 from persona_hub.core.keys import text_hash
 from persona_hub.core.words import jaccard, word_set
@@ -26,7 +27,7 @@ from persona_hub.dedup.cells import count_cells
 from persona_hub.dedup.cosine import exact_cosines, pack_vectors, unpack_vectors
 from persona_hub.errors import LakeError, UnknownSlice
 from persona_hub.settings import load_settings
-from persona_hub.spark import cell_training, drop, embeddings, recompute, references, signatures
+from persona_hub.spark import cell_training, dedup, drop, embeddings, persona_dedup, recompute, references, signatures
 from persona_hub.spark.job import Job
 from persona_hub.spark.signatures import number_rows
 from persona_hub.synthesis import registry
@@ -238,10 +239,7 @@ def test_a_dropped_slice_has_never_been(published: PersonaLake, tmp_path: Path) 
         if "slice" in table.column_names and table not in (COMPLETIONS, STAGE_COUNTS, PUBLICATIONS):
             assert A not in {row["slice"] for row in lake.read_all(table)}, table.name
     # What was deduplicated against it does not know who came back, under old numbers.
-    with pytest.raises(LakeError, match=r"recomputed since S/00003 was deduplicated.*clear the run from deduplicate"):
-        lake.publish(C)
-    lake.deduplicate(C)
-    lake.publish(C)
+    lake.publish(C)  # so it is deduplicated once more
     check_hub(lake, apply_rule({B: 2, C: 5}, OLD))
     run_recompute(lake, drop=B)
     run_recompute(lake, drop=C)
@@ -356,6 +354,27 @@ def test_cells_trained_anew(published: PersonaLake, tmp_path: Path, monkeypatch:
     job.train_cells_anew(lake.job("all"), force=True)
     assert [row["version"] for row in lake.read_all(REFERENCES)] == [1, 2]
     assert read_cells() == {1, 2}
+
+
+def test_cells_that_a_slice_trains_hold_all_that_is_published(
+    published: PersonaLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own rows, too: from the training on others compare by these cells, and it may be killed."""
+    monkeypatch.setattr(references, "CELL_ROWS", 12)
+    monkeypatch.setattr(dedup, "ONE_CELL_ROWS", 5)
+    lake = published.copy(tmp_path / "lake")
+    job = lake.load("deduplicate_personas")
+    with monkeypatch.context() as killing:
+        killing.setattr(persona_dedup, "deduplicate", lambda *_: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            job.deduplicate_personas(lake.job(A))
+    rows = [(row["persona_id"],) for row in lake.read_all(PERSONAS)]
+    wanted = {row[0] for row in lake.spark.createDataFrame(rows, "row_id STRING").select(F.xxhash64("row_id")).collect()}
+    signed = [row["row"] for row in unpack_signed(lake.read_all(VECTOR_CELLS)) if row["cells_version"] == 1]
+    assert wanted <= set(signed)
+    lake.deduplicate(A)
+    signed = [row["row"] for row in unpack_signed(lake.read_all(VECTOR_CELLS)) if row["cells_version"] == 1]
+    assert wanted <= set(signed) and len(signed) == len(set(signed))
 
 
 def test_when_cells_are_due() -> None:

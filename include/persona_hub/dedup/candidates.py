@@ -2,7 +2,8 @@
 
 Records of one key stand together; equal sets among them collapse to one representative, so that a million of them
 cost a million, and what is left is sorted by size: partners of a set are those after it, up to the largest size that
-can be similar. Pairs are made some thousands at a time, so a key of very many sets costs time, never memory.
+can be similar. Pairs are made some thousands at a time and refused by sketches, so for Jaccard a key of very many sets
+costs time, never memory. Containment has no sketch: there all pairs of a run of words that is in many texts are kept.
 """
 
 from __future__ import annotations

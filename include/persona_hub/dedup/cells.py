@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from persona_hub.dedup.cosine import multiply_blocks
 from persona_hub.errors import LakeError
 
-POINTS_A_CELL = 60  # of the sample
 ITERATIONS = 5
 
 _SEED = 20240628
@@ -33,7 +32,7 @@ def train_centroids(sample: NDArray[np.float32], cells: int) -> NDArray[np.float
     """k-means on a sample, its means brought to length 1: near enough to spherical k-means (Dhillon, Modha 2001).
 
     Args:
-        sample: (n, d) of length 1; about POINTS_A_CELL rows a cell.
+        sample: (n, d) of length 1; some sixty rows a cell.
         cells: wanted; where fewer rows are distinct, there are no more cells than those.
 
     Returns:

@@ -81,13 +81,12 @@ def word_radii(radius: int) -> list[int]:
 
 
 def find_close(
-    left: NDArray[np.uint64], right: NDArray[np.uint64], radius: int, *, above_diagonal: bool = False
+    left: NDArray[np.uint64], right: NDArray[np.uint64], radius: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Pairs of codes that differ in at most `radius` bits, and in their first words in at most its `word_radii`.
 
     Args:
         left, right: (WORDS, u) and (WORDS, v): a word of all rows lies together.
-        above_diagonal: both begin with the same rows; only pairs whose place in `right` is the higher one.
 
     Yields:
         places in left and in right; at most _PAIRS at once.
@@ -96,22 +95,18 @@ def find_close(
     for start in range(0, right.shape[1], _COLUMNS):
         columns = right[:, start : start + _COLUMNS]
         height = max(1, _PAIRS // columns.shape[1])
-        end = min(left.shape[1], start + columns.shape[1]) if above_diagonal else left.shape[1]
-        for top in range(0, end, height):
-            skip = max(0, top + 1 - start) if above_diagonal else 0
-            rows = left[:, top : min(end, top + height)]
-            differing = np.bitwise_count(rows[0, :, None] ^ columns[0, skip:])
+        for top in range(0, left.shape[1], height):
+            rows = left[:, top : top + height]
+            differing = np.bitwise_count(rows[0, :, None] ^ columns[0])
             for word in range(1, FIRST_WORDS):
-                differing += np.bitwise_count(rows[word, :, None] ^ columns[word, skip:])
+                differing += np.bitwise_count(rows[word, :, None] ^ columns[word])
             near = np.flatnonzero(differing <= first)
             if not near.size:
                 continue
             i, j = np.divmod(near, differing.shape[1])
-            i, j, total = i + top, j + skip + start, differing.ravel()[near].astype(np.int16)
+            i, j, total = i + top, j + start, differing.ravel()[near].astype(np.int16)
             for word, most in enumerate(others, FIRST_WORDS):
                 total += np.bitwise_count(left[word].take(i) ^ right[word].take(j))
                 kept = total <= most
                 i, j, total = i[kept], j[kept], total[kept]
-            if above_diagonal:
-                i, j = i[j > i], j[j > i]
             yield i, j

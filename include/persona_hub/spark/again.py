@@ -13,7 +13,7 @@ from persona_hub.spark.job import Job
 from persona_hub.spark.outcome import Step, shape_removals
 from persona_hub.spark.signatures import Corpus, name_steps
 from persona_hub.spark.signing import ensure_signed
-from persona_hub.tables.gold import PERSONAS
+from persona_hub.tables.model import Table
 from persona_hub.tables.ops import PUBLICATIONS
 from persona_hub.tables.silver import REMOVALS
 from persona_hub.tables.small import read_rows
@@ -73,8 +73,8 @@ def check_compared_alike(rows: DataFrame, steps: Sequence[Step], slice_key: str)
         )
 
 
-def check_hub_unchanged(job: Job, seen: int, number: int) -> None:
-    """Refuses survivors that were compared with a hub which recompute_hub has changed since, or is about to change.
+def check_unchanged(job: Job, table: Table, seen: int, number: int) -> None:
+    """Refuses survivors that were compared with a table which recompute_hub has changed since, or is about to change.
 
     Rows that came back have old numbers: a comparison with newer publications would not see them.
 
@@ -83,14 +83,15 @@ def check_hub_unchanged(job: Job, seen: int, number: int) -> None:
         number: of this publication.
 
     Raises:
-        LakeError: says what to do.
+        SurvivorsOutdated: it was changed.
+        LakeError: it is about to be.
     """
-    past = read_rows(job.lake, PUBLICATIONS, filters=[("table_name", "=", PERSONAS.name), ("publication", ">", seen)])
+    past = read_rows(job.lake, PUBLICATIONS, filters=[("table_name", "=", table.name), ("publication", ">", seen)])
     if any('"recomputed": true' in row["manifest"] for row in past):
-        raise LakeError(
-            f"The hub was recomputed since {job.slice} was deduplicated",
-            wanted="survivors that were compared with the hub as it is",
-            cure="clear the run from deduplicate_personas",
+        raise SurvivorsOutdated(
+            f"{table.name} was recomputed since {job.slice} was deduplicated",
+            wanted="survivors that were compared with the table as it is",
+            cure="deduplicate the slice once more: run the task again",
         )
     if seen >= number:
         raise LakeError(

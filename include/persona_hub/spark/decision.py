@@ -97,17 +97,19 @@ def _verify(corpus: Corpus, step: Step, candidates: Pairs, rows: pa.Table) -> pa
     content, name = rows, "text"
     if isinstance(step, CellStep):
         wanted = corpus.spark.createDataFrame(rows.select(["row", "row_id", "text_hash"]))
-        content, name = read_vectors(corpus, wanted, step.model).toArrow().sort_by("row"), "vector"
+        content, name = read_vectors(corpus, F.broadcast(wanted), step.model).toArrow().sort_by("row"), "vector"
     known = content["row"].to_numpy()
-    pairs = candidates.filter(
-        pa.array(is_among(candidates["a"].to_numpy(), known) & is_among(candidates["b"].to_numpy(), known))
-    )
-    for side in ("a", "b"):
-        places = pa.array(np.searchsorted(known, pairs[side].to_numpy()))
-        for column in ("text_hash", name):
-            pairs = pairs.append_column(f"{column}_{side}", content[column].combine_chunks().take(places))
-    batches = pairs.combine_chunks().to_batches(_VERIFIED_AT_ONCE)
-    return pa.Table.from_batches([step.verify_batch(batch) for batch in batches if batch.num_rows], _VERIFIED)
+    columns = {column: content[column].combine_chunks() for column in ("text_hash", name)}
+    there = [is_among(candidates[side].to_numpy(), known) for side in ("a", "b")]
+    verified = []
+    for pairs in candidates.filter(pa.array(there[0] & there[1])).combine_chunks().to_batches(_VERIFIED_AT_ONCE):
+        sides = {
+            f"{column}_{side}": values.take(pa.array(np.searchsorted(known, pairs[side].to_numpy())))
+            for side in ("a", "b") for column, values in columns.items()
+        }  # fmt: skip
+        batch = {column: pairs[column] for column in pairs.schema.names} | sides
+        verified.append(step.verify_batch(pa.RecordBatch.from_pydict(batch)))
+    return pa.Table.from_batches(verified, _VERIFIED)
 
 
 def _measure_recall(sample: pa.Table, similar: pa.Table) -> dict[str, int]:

@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 from pyspark import StorageLevel
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from persona_hub.dedup.lookup import is_among
@@ -32,7 +32,7 @@ from persona_hub.spark.outcome import Outcome, Step
 from persona_hub.spark.references import ONE_CELL_ROWS, find_word_order, read_centroids
 from persona_hub.spark.signatures import Corpus, Signed, number_rows, trim_blocks
 from persona_hub.spark.signing import read_signed, read_versions, sign_rows, store_signed
-from persona_hub.spark.tables import count_stored
+from persona_hub.spark.tables import count_stored, read_table
 from persona_hub.spark.word_step import WordStep
 from persona_hub.tables.lease import hold_lease
 from persona_hub.tables.silver import VECTORS
@@ -88,7 +88,12 @@ def _train_when_due(corpus: Corpus, step: CellStep, run_id: str, slice_keys: Seq
     with hold_lease(corpus.lake, corpus.table.name):
         centroids, version = read_centroids(corpus, step.model)  # another slice may have been faster
         step = replace(step, centroids=centroids, version=version)
-        return step if version else train_cells(corpus, step, run_id, without=slice_keys)
+        if version:
+            return step
+        hub = read_table(corpus.spark, corpus.lake, corpus.table, slice=tuple(slice_keys)).select("slice")
+        # Until this run has stored its own cells, others compare with what is published of its slices, too.
+        published = {row["slice"] for row in hub.distinct().collect()}
+        return train_cells(corpus, step, run_id, without=[key for key in slice_keys if key not in published])
 
 
 def deduplicate(
@@ -101,7 +106,6 @@ def deduplicate(
         stored: the same of published rows in other slices; None where there are none.
         slice_keys: slices of the new rows.
     """
-    _set_batches(corpus.spark)
     signed = [_hold(sign_rows(corpus, step, new, slice_keys)) for step in steps]
     others = [_read_stored(corpus, step, stored, ~F.col("slice").isin(list(slice_keys))) for step in steps]
     outcome = compare(corpus, new, stored, steps, signed, others, sample=True)
@@ -139,9 +143,3 @@ def _hold(signed: DataFrame) -> Signed:
 def _read_stored(corpus: Corpus, step: Step, stored: DataFrame | None, where: Column) -> DataFrame | None:
     """Signatures of other slices; those of rows that are gone do no harm, for their rows are not found."""
     return None if stored is None else corpus.read(step.table, step.made_with).where(where)
-
-
-def _set_batches(spark: SparkSession) -> None:
-    """Batches and tasks that signatures are made of: long enough for NumPy, short enough for a worker's memory."""
-    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "32000")
-    spark.conf.set("spark.sql.files.maxPartitionBytes", str(16 * 2**20))

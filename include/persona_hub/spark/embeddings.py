@@ -20,6 +20,7 @@ from persona_hub.tables.silver import VECTORS
 
 log = logging.getLogger(__name__)
 
+BROADCAST_TEXTS = 1_000_000  # their hashes: 100 MB
 ROWS_PER_TASK = 5_000  # a task loads the model: seconds, so not one for a handful of texts
 
 
@@ -37,11 +38,14 @@ def embed_rows(corpus: Corpus, rows: DataFrame, settings: EmbeddingSettings, sli
         return
     lacking = rows
     if there[0]:
-        lacking = rows.join(own.select("row_id", "text_hash"), on=["row_id", "text_hash"], how="left_anti").localCheckpoint()
+        lacking = rows.join(
+            own.select("row_id", "text_hash"), on=["row_id", "text_hash"], how="left_anti"
+        ).localCheckpoint()
     if not (count := lacking.count()):
         return
     texts = lacking.select("text_hash", "text").dropDuplicates(["text_hash"]).localCheckpoint()
-    known = stored.join(F.broadcast(texts.select("text_hash")), on="text_hash", how="left_semi")
+    hashes = texts.select("text_hash")
+    known = stored.join(F.broadcast(hashes) if count <= BROADCAST_TEXTS else hashes, on="text_hash", how="left_semi")
     known = known.select("text_hash", "vector").dropDuplicates(["text_hash"]).localCheckpoint()
     missing = texts.join(known, on="text_hash", how="left_anti").localCheckpoint()
     vectors, to_do = known, missing.count()
@@ -73,9 +77,7 @@ def _embed(texts: DataFrame, settings: EmbeddingSettings) -> DataFrame:
 
 
 def read_vectors(corpus: Corpus, rows: DataFrame, label: str) -> DataFrame:
-    """Columns row, text_hash and vector of rows with row, row_id and text_hash; one each."""
+    """Columns row, text_hash and vector of rows with row, row_id and text_hash; one each. Give few rows as a broadcast."""
     stored = corpus.read(VECTORS, {"embedding_model": label}).select("row_id", "text_hash", "vector")
     wanted = rows.select("row", "row_id", "text_hash")
-    return stored.join(F.broadcast(wanted), on=["row_id", "text_hash"], how="inner").select(
-        "row", "text_hash", "vector"
-    )
+    return stored.join(wanted, on=["row_id", "text_hash"], how="inner").select("row", "text_hash", "vector")

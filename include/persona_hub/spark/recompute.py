@@ -62,7 +62,6 @@ def recompute_personas(job: Job, tally: Tally, check: Check, *, without: str = "
         LakeError: somebody published while it compared.
     """
     corpus, steps = open_personas(job)
-    how = describe_steps(steps)
     ensure_table(job.spark, job.lake, PERSONAS)
     version = read_version(job.lake, PERSONAS)  # before the rows: whoever publishes in between is noticed
     hub = read_table(job.spark, job.lake, PERSONAS)
@@ -77,6 +76,7 @@ def recompute_personas(job: Job, tally: Tally, check: Check, *, without: str = "
     candidates = candidates.where(F.col("slice").isin(list(numbers)))
     new = rank_rows(job, candidates, hub, numbers).localCheckpoint()
     steps = prepare_steps(corpus, steps, new, job.settings, job.run_id, list(numbers))
+    how = describe_steps(steps)
     outcome = deduplicate(corpus, new, None, steps, list(numbers))
     gone = outcome.gone.select(F.col("row_id").alias("persona_id"))
     ranks = new.select(F.col("row_id").alias("persona_id"), "publication")
@@ -98,10 +98,12 @@ def recompute_personas(job: Job, tally: Tally, check: Check, *, without: str = "
     check(rows, candidates, tally.events)
     removals = shape_removals(job, steps, outcome, new, (WORDS, EMBEDDINGS)).localCheckpoint()
     with hold_lease(job.lake, PERSONAS.name) as lease:
-        if read_version(job.lake, PERSONAS) != version or find_slice_numbers(job.lake, now_there, without) != entered:
+        last_there = count_candidates(read_table(job.spark, job.lake, CANDIDATES))
+        same = all(now_there.get(key) == last_there.get(key) for key in numbers)
+        if not same or read_version(job.lake, PERSONAS) != version or find_slice_numbers(job.lake, now_there, without) != entered:
             raise LakeError(
-                "The hub has changed while it was recomputed",
-                wanted="no publication meanwhile",
+                f"{'The hub has' if same else 'Candidates have'} changed while the hub was recomputed",
+                wanted="neither new candidates nor a publication meanwhile",
                 cure="run it again, while extract_personas is paused",
             )
         number, changed = find_last_number(job, PERSONAS), sorted({*numbers, without} - {""})

@@ -67,9 +67,9 @@ def learn_centroids(corpus: Corpus, model: str) -> tuple[NDArray[np.float32], di
     wanted = min(SAMPLE_ROWS, SAMPLE_PER_CELL * cells)
     share = int(min(1.0, 1.2 * wanted / max(1, rows)) * 1_000_000)
     chosen = stored.where(F.pmod(F.xxhash64("text_hash"), F.lit(1_000_000)) < share)
-    sample = chosen.select("text_hash", "vector").toArrow()
-    _, firsts = np.unique(sample["text_hash"].to_numpy(), return_index=True)
-    vectors = unpack_vectors(sample["vector"].combine_chunks().take(pa.array(firsts[:wanted])), None)
+    sample = chosen.select("text_hash", "vector").dropDuplicates(["text_hash"]).toArrow()
+    first = np.argsort(sample["text_hash"].to_numpy())[:wanted]
+    vectors = unpack_vectors(sample["vector"].combine_chunks().take(pa.array(first)), None)
     centroids = train_centroids(vectors, cells)
     log.info(
         "%d cells trained on %d of %d vectors in %.1f s", len(centroids), len(vectors), rows, time.monotonic() - clock

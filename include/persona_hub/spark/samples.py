@@ -14,7 +14,7 @@ from persona_hub.spark.job import Job, Tally
 from persona_hub.spark.outcome import Step, shape_removals
 from persona_hub.spark.publish import describe_publication, find_last_number
 from persona_hub.spark.signatures import Corpus
-from persona_hub.spark.tables import merge_slice, read_table, read_version, replace_rows
+from persona_hub.spark.tables import ensure_table, merge_slice, read_table, read_version, replace_rows
 from persona_hub.synthesis import registry
 from persona_hub.tables.gold import task_table
 from persona_hub.tables.lease import hold_lease
@@ -55,9 +55,10 @@ def recompute_samples(job: Job, tally: Tally, *, dry_run: bool) -> None:
         LakeError: somebody published while it compared.
     """
     corpus, steps = open_samples(job)
-    table, how = corpus.table, describe_steps(steps)
+    table = corpus.table
+    ensure_table(job.spark, job.lake, table)
+    version = read_version(job.lake, table)  # before the rows: whoever publishes in between is noticed
     published = read_table(job.spark, job.lake, table)
-    version = read_version(job.lake, table)
     new = select_samples(published).localCheckpoint()
     slices = sorted(row["slice"] for row in new.select("slice").distinct().collect())
     steps = prepare_steps(corpus, steps, new, job.settings, job.run_id, slices)
@@ -78,14 +79,18 @@ def recompute_samples(job: Job, tally: Tally, *, dry_run: bool) -> None:
                 cure="run it again, while synthesize_tasks is paused",
             )
         where: dict[str, str | tuple[str, ...]] = {"slice": tuple(slices), "stage": PUBLISH, "data_type": job.data_type}
-        known = read_table(job.spark, job.lake, REMOVALS, **where).join(gone.select("row_id"), on="row_id", how="left_anti")
+        known = read_table(job.spark, job.lake, REMOVALS, **where).join(
+            gone.select("row_id"), on="row_id", how="left_anti"
+        )
         replace_rows(known.select(*gone.columns).unionByName(gone).localCheckpoint(), job.lake, REMOVALS, **where)
         lease.verify()
         merge_slice(kept, job.lake, table, None)
         counts = {row["slice"]: row["count"] for row in kept.groupBy("slice").count().collect()}
         number, now = find_last_number(job, table), read_version(job.lake, table)
         entries = [
-            describe_publication(job, table, number + place, counts.get(key, 0), now, {"recomputed": True, **how}, key)
+            describe_publication(
+                job, table, number + place, counts.get(key, 0), now, {"recomputed": True, **describe_steps(steps)}, key
+            )
             for place, key in enumerate(slices, 1)
         ]
         merge_rows(job.lake, PUBLICATIONS, entries)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from persona_hub.dedup.lookup import is_among
@@ -29,10 +29,13 @@ from persona_hub.tables.silver import VECTORS
 log = logging.getLogger(__name__)
 
 _KEY = ["row", "text_number"]
+_BYTES = 64 << 20
+_BYTES_OF_RUNS = 4 << 20  # runs of words are nearly all different: each takes 450 bytes of a worker's vocabulary
 
 
 def sign_rows(corpus: Corpus, step: Step, rows: DataFrame, slice_keys: Sequence[str]) -> DataFrame:
     """Blocks of signatures of rows, lazily, made from their texts or from their stored vectors."""
+    _set_batches(corpus.spark, step)
     if isinstance(step, WordStep):
         return step.sign(number_rows(rows))
     vectors = _read_vectors(corpus, step.model, slice_keys)
@@ -70,6 +73,14 @@ def store_signed(
 def read_versions(numbered: pa.Table) -> NDArray[np.uint64]:
     """The names of rows with their texts, ascending. Args: numbered: columns row and text_number."""
     return np.sort(name_versions(numbered["row"].to_numpy(), numbered["text_number"].to_numpy()))
+
+
+def _set_batches(spark: SparkSession, step: Step) -> None:
+    """Batches and tasks that signatures are made of: long enough for NumPy, short enough for a worker's memory."""
+    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "32000")
+    runs = isinstance(step, WordStep) and step.method.ngram
+    spark.conf.set("spark.sql.execution.arrow.maxBytesPerBatch", str(_BYTES_OF_RUNS if runs else _BYTES))
+    spark.conf.set("spark.sql.files.maxPartitionBytes", str(16 << 20))
 
 
 def _read_vectors(corpus: Corpus, model: str, slice_keys: Sequence[str]) -> DataFrame:

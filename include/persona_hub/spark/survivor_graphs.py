@@ -40,7 +40,7 @@ def choose_from_tables(rows: pa.Table, groups: pa.Table, edges: pa.Table) -> pa.
 def make_collision() -> LakeError:
     """What to raise where numbers of rows are not distinct."""
     return LakeError(
-        "Two rows have the same 64-bit number (xxhash64 of the id), which happens once in 30 hubs of a billion rows",
+        "Two rows have the same 64-bit number (xxhash64 of the id), which happens once in 37 hubs of a billion rows",
         wanted="different numbers",
         cure="look for an id that is there twice; if there is none, take one of the two slices under another snapshot's name",
     )

@@ -62,11 +62,7 @@ def _fetch_rows(new: DataFrame, stored: DataFrame | None, pairs: Sequence[DataFr
     Returns:
         them, and how many they are.
     """
-    ids = (
-        reduce(DataFrame.unionByName, (frame.select(F.explode(F.array("a", "b")).alias("row")) for frame in pairs))
-        .dropDuplicates(["row"])
-        .localCheckpoint()
-    )
+    ids = _list_rows(pairs).localCheckpoint()
     wanted = F.broadcast(ids) if ids.count() <= BROADCAST_IDS else ids
     frames = [(new, False)] + ([(stored, True)] if stored is not None else [])
     found = [
@@ -84,15 +80,21 @@ def _fetch_rows(new: DataFrame, stored: DataFrame | None, pairs: Sequence[DataFr
     return rows, rows.count()
 
 
+def _list_rows(pairs: Sequence[DataFrame]) -> DataFrame:
+    ends = [frame.select(F.explode(F.array("a", "b")).alias("row")) for frame in pairs]
+    return reduce(DataFrame.unionByName, ends).dropDuplicates(["row"])
+
+
 def _verify(corpus: Corpus, step: Step, pairs: DataFrame, rows: DataFrame, count: int) -> DataFrame:
     """The similar ones of candidate pairs: a, b, identical, sampled, similarity."""
     if isinstance(step, CellStep):
-        # Rows that only other steps have paired come along: that costs less than to find out which.
-        content, name = (
-            read_vectors(corpus, rows, step.model).localCheckpoint(storageLevel=StorageLevel.DISK_ONLY),
-            "vector",
-        )
-        content = F.broadcast(content) if count <= BROADCAST_VECTORS else content
+        # Of other rows, which only other steps have paired, no vector is read: of a whole hub they may be millions.
+        wanted = rows.select("row", "row_id", "text_hash").join(_list_rows([pairs]), on="row", how="left_semi")
+        wanted = wanted.localCheckpoint()
+        count = wanted.count()
+        wanted = F.broadcast(wanted) if count <= BROADCAST_ROWS else wanted
+        content = read_vectors(corpus, wanted, step.model).localCheckpoint(storageLevel=StorageLevel.DISK_ONLY)
+        content, name = F.broadcast(content) if count <= BROADCAST_VECTORS else content, "vector"
     else:
         content, name = rows.select("row", "text_hash", "text"), "text"
         content = F.broadcast(content) if count <= BROADCAST_ROWS else content

@@ -26,7 +26,7 @@ from persona_hub.spark.blocks import (
 from persona_hub.spark.pairs import CANDIDATES, to_candidates
 
 KEYS_HERE = 4_000_000  # of new rows: the driver takes 500 MB for them
-BROADCAST_KEYS = 4_000_000  # of new rows; above, the hub's keys are shuffled with it instead of picked by it: 32 MB
+BROADCAST_KEYS = 10_000_000  # of new rows; above, the hub's keys are shuffled with it instead of picked by it: 80 MB
 
 Make = Callable[[pa.Buffer], NDArray[Any]]
 
