@@ -85,12 +85,13 @@ def _train_when_due(corpus: Corpus, step: CellStep, run_id: str, slice_keys: Seq
         return step
     if corpus.read(VECTORS, {"embedding_model": step.model}).count() <= ONE_CELL_ROWS:
         return step
+    # Before the lease, which making the table takes, too.
+    hub = read_table(corpus.spark, corpus.lake, corpus.table, slice=tuple(slice_keys)).select("slice")
     with hold_lease(corpus.lake, corpus.table.name):
         centroids, version = read_centroids(corpus, step.model)  # another slice may have been faster
         step = replace(step, centroids=centroids, version=version)
         if version:
             return step
-        hub = read_table(corpus.spark, corpus.lake, corpus.table, slice=tuple(slice_keys)).select("slice")
         # Until this run has stored its own cells, others compare with what is published of its slices, too.
         published = {row["slice"] for row in hub.distinct().collect()}
         return train_cells(corpus, step, run_id, without=[key for key in slice_keys if key not in published])
